@@ -1,0 +1,153 @@
+// Package eventstest gives each test a real NATS server of its own, in the test's process and on a temporary directory. It starts in about
+// 30 ms, so there is no reason to fake the bus.
+package eventstest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/bus"
+)
+
+const startTimeout = 15 * time.Second
+
+// Server is one embedded server, or three in one process that form a cluster.
+type Server struct {
+	tb       testing.TB
+	servers  []*server.Server
+	replicas int
+}
+
+// Start starts one server with JetStream on a temporary directory and stops it with the test.
+func Start(tb testing.TB) *Server {
+	tb.Helper()
+	s := &Server{tb: tb, replicas: 1}
+	s.servers = []*server.Server{startServer(tb, &server.Options{ServerName: "n1", StoreDir: tb.TempDir()})}
+	return s
+}
+
+// StartCluster starts three servers that replicate (R3) and waits until they have a leader.
+func StartCluster(tb testing.TB) *Server {
+	tb.Helper()
+	const nodes = 3
+	s := &Server{tb: tb, replicas: nodes}
+	var routes []string
+	for i := range nodes {
+		opts := &server.Options{
+			ServerName: fmt.Sprintf("n%d", i+1), StoreDir: tb.TempDir(),
+			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: server.RANDOM_PORT},
+		}
+		opts.Routes = server.RoutesFromStr(joinRoutes(routes))
+		n := startServer(tb, opts)
+		s.servers = append(s.servers, n)
+		routes = append(routes, "nats://"+n.ClusterAddr().String())
+	}
+	Eventually(tb, startTimeout, "the cluster has a leader and all peers", func() bool {
+		for _, n := range s.servers {
+			if n.JetStreamIsLeader() && len(n.JetStreamClusterPeers()) == nodes {
+				return true
+			}
+		}
+		return false
+	})
+	return s
+}
+
+func joinRoutes(routes []string) string {
+	out := ""
+	for i, r := range routes {
+		if i > 0 {
+			out += ","
+		}
+		out += r
+	}
+	return out
+}
+
+func startServer(tb testing.TB, opts *server.Options) *server.Server {
+	tb.Helper()
+	opts.Host, opts.Port = "127.0.0.1", server.RANDOM_PORT
+	opts.JetStream, opts.NoLog, opts.NoSigs = true, true, true
+	opts.DisableJetStreamBanner = true
+	s, err := server.NewServer(opts)
+	if err != nil {
+		tb.Fatalf("make nats-server: %v", err)
+	}
+	s.Start()
+	tb.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(startTimeout) {
+		tb.Fatalf("nats-server is not ready after %s", startTimeout)
+	}
+	return s
+}
+
+// URL is where clients connect.
+func (s *Server) URL() string { return s.servers[0].ClientURL() }
+
+// Replicas is 1, or 3 for a cluster.
+func (s *Server) Replicas() int { return s.replicas }
+
+// Nodes are the servers, for tests that stop one or move a leader.
+func (s *Server) Nodes() []*server.Server { return s.servers }
+
+// Connect opens a connection that ends with the test.
+func (s *Server) Connect() *nats.Conn {
+	s.tb.Helper()
+	url := s.URL()
+	for _, n := range s.servers[1:] {
+		url += "," + n.ClientURL()
+	}
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		s.tb.Fatalf("connect: %v", err)
+	}
+	s.tb.Cleanup(nc.Close)
+	return nc
+}
+
+// JetStream opens a connection and returns its JetStream.
+func (s *Server) JetStream() jetstream.JetStream {
+	s.tb.Helper()
+	js, err := jetstream.New(s.Connect())
+	if err != nil {
+		s.tb.Fatalf("jetstream: %v", err)
+	}
+	return js
+}
+
+// Apply makes the topology real on the server and returns it.
+func (s *Server) Apply(t events.Topology) events.Topology {
+	s.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := bus.Apply(ctx, s.JetStream(), t, s.replicas); err != nil {
+		s.tb.Fatalf("apply topology: %v", err)
+	}
+	return t
+}
+
+// Eventually waits until done is true, looking every few milliseconds, and fails the test when the time is over.
+func Eventually(tb testing.TB, limit time.Duration, what string, done func() bool) {
+	tb.Helper()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			tb.Fatalf("not within %s: %s", limit, what)
+		}
+	}
+}

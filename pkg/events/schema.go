@@ -1,0 +1,127 @@
+package events
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+)
+
+//go:embed schemas/*.json
+var schemaFiles embed.FS
+
+const schemaBase = "https://tidemark.example/schemas/"
+
+var (
+	// ErrUnknownType is wrapped where an event's type is not in the catalogue.
+	ErrUnknownType = errors.New("unknown event type")
+	// ErrSchema is wrapped where a payload breaks the schema of its type.
+	ErrSchema = errors.New("payload breaks its schema")
+)
+
+// SchemaURI is the dataschema attribute of an event type: its schema's address with the major and minor version.
+func SchemaURI(eventType string) string { return schemaBase + eventType + "/1.0" }
+
+// Registry holds the compiled JSON Schemas of the catalogue. It is safe for use by many goroutines. Make one a process.
+type Registry struct {
+	schemas map[string]*jsonschema.Schema
+	raw     map[string][]byte
+}
+
+// NewRegistry compiles the embedded schemas. An error is a defect of the build, so programs end on it.
+func NewRegistry() (*Registry, error) {
+	entries, err := schemaFiles.ReadDir("schemas")
+	if err != nil {
+		return nil, fmt.Errorf("read schemas: %w", err)
+	}
+	r := &Registry{schemas: make(map[string]*jsonschema.Schema, len(entries)), raw: make(map[string][]byte, len(entries))}
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft2020)
+	compiler.AssertFormat()
+	for _, entry := range entries {
+		raw, err := schemaFiles.ReadFile("schemas/" + entry.Name())
+		if err != nil {
+			return nil, fmt.Errorf("read schema %s: %w", entry.Name(), err)
+		}
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+		if err != nil {
+			return nil, fmt.Errorf("parse schema %s: %w", entry.Name(), err)
+		}
+		eventType := strings.TrimSuffix(entry.Name(), ".json")
+		if err := compiler.AddResource(SchemaURI(eventType), doc); err != nil {
+			return nil, fmt.Errorf("add schema %s: %w", entry.Name(), err)
+		}
+		r.raw[eventType] = raw
+	}
+	for eventType := range r.raw {
+		schema, err := compiler.Compile(SchemaURI(eventType))
+		if err != nil {
+			return nil, fmt.Errorf("compile schema of %s: %w", eventType, err)
+		}
+		r.schemas[eventType] = schema
+	}
+	return r, nil
+}
+
+// Types are the event types of the catalogue, sorted.
+func (r *Registry) Types() []string {
+	types := make([]string, 0, len(r.raw))
+	for t := range r.raw {
+		types = append(types, t)
+	}
+	sort.Strings(types)
+	return types
+}
+
+// Schema is the JSON Schema of a type, as it is embedded.
+func (r *Registry) Schema(eventType string) ([]byte, bool) {
+	raw, ok := r.raw[eventType]
+	return raw, ok
+}
+
+// Validate checks the payload against the schema of the event's type. The error wraps [ErrUnknownType], [ErrUndecodable] or
+// [ErrSchema] and names each field that breaks a rule.
+func (r *Registry) Validate(e *Event) error {
+	schema, ok := r.schemas[e.Type]
+	if !ok {
+		return fmt.Errorf("%w: %q", ErrUnknownType, e.Type)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(e.Data))
+	decoder.UseNumber()
+	var value any
+	if err := decoder.Decode(&value); err != nil {
+		return fmt.Errorf("%w: payload of %s is no JSON: %w", ErrUndecodable, e.Type, err)
+	}
+	if decoder.More() {
+		return fmt.Errorf("%w: payload of %s goes on after its end", ErrUndecodable, e.Type)
+	}
+	err := schema.Validate(value)
+	if err == nil {
+		return nil
+	}
+	var invalid *jsonschema.ValidationError
+	if errors.As(err, &invalid) {
+		return fmt.Errorf("%w: %s: %s", ErrSchema, e.Type, strings.Join(flatten(invalid), "; "))
+	}
+	return fmt.Errorf("%w: %s: %w", ErrSchema, e.Type, err)
+}
+
+// flatten lists the leaves of a validation error as "/path: rule"; the tree above them repeats what they say.
+func flatten(e *jsonschema.ValidationError) []string {
+	english := message.NewPrinter(language.English)
+	if len(e.Causes) == 0 {
+		return []string{"/" + strings.Join(e.InstanceLocation, "/") + ": " + e.ErrorKind.LocalizedString(english)}
+	}
+	var out []string
+	for _, cause := range e.Causes {
+		out = append(out, flatten(cause)...)
+	}
+	return out
+}
