@@ -175,3 +175,9 @@ func Payload[T any](e *Event) (T, error) {
 	}
 	return v, nil
 }
+
+// Contact is how a customer can be reached: the value in the bucket CONTACTS under the customer's id as a token. It is no event: events carry the
+// customer's id only, so that an address can be deleted.
+type Contact struct {
+	Email string `json:"email,omitempty"`
+}
