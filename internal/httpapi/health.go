@@ -1,0 +1,51 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+
+	"github.com/tidemark/tidemark/internal/run"
+)
+
+type health struct {
+	Status  string   `json:"status"`
+	Waiting []string `json:"waiting,omitempty"`
+}
+
+// readyz names what is not ready yet, so that whoever waits knows what for.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	if waiting := run.NotReady(s.cfg.ReadyParts()); len(waiting) > 0 {
+		writeJSON(w, http.StatusServiceUnavailable, health{Status: "starting", Waiting: waiting})
+		return
+	}
+	writeJSON(w, http.StatusOK, health{Status: "ready"})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the caller is gone; nothing to tell
+}
+
+// LoopbackOnly refuses callers from other machines, by the address of the connection and not by a header that a caller can write.
+func LoopbackOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+			Problem(w, http.StatusForbidden, "only answered on the machine itself")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Problem answers with problem+json (RFC 9457).
+func Problem(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
+}
+
+// JSON answers with a value.
+func JSON(w http.ResponseWriter, v any) { writeJSON(w, http.StatusOK, v) }

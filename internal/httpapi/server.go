@@ -1,0 +1,138 @@
+// Package httpapi is the HTTP side of every program: one huma API on net/http that services register their operations on, with the
+// limits, the health pages, the metrics and the OpenAPI document that all programs share.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
+	"github.com/tidemark/tidemark/internal/run"
+	"github.com/tidemark/tidemark/pkg/events/bus"
+)
+
+// Config configures a server.
+type Config struct {
+	Addr    string // host:port; port 0 takes any free one
+	Version string // shown in the OpenAPI document
+	Metrics http.Handler
+	// ReadyParts are what /readyz asks.
+	ReadyParts func() []run.Part
+	Telemetry  bus.Telemetry
+	// DrainTime is how long open requests may take when the server stops. Default 3 s.
+	DrainTime time.Duration
+}
+
+const (
+	headerTimeout = 5 * time.Second
+	readTimeout   = 15 * time.Second
+	writeTimeout  = 60 * time.Second // longer than Prefer: wait allows
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10
+)
+
+// Server serves one address.
+type Server struct {
+	cfg      Config
+	mux      *http.ServeMux
+	api      huma.API
+	listener net.Listener
+	log      *slog.Logger
+}
+
+// Listen takes the address at once, so that a busy port is known before anything else starts; Run serves.
+func Listen(ctx context.Context, cfg Config) (*Server, error) {
+	if cfg.DrainTime <= 0 {
+		cfg.DrainTime = 3 * time.Second
+	}
+	cfg.Telemetry = cfg.Telemetry.OrNothing()
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.Addr, err)
+	}
+	mux := http.NewServeMux()
+	s := &Server{cfg: cfg, mux: mux, listener: listener, log: cfg.Telemetry.Logger, api: NewAPI(mux, cfg.Version)}
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, health{Status: "ok"}) })
+	mux.HandleFunc("GET /readyz", s.readyz)
+	if cfg.Metrics != nil {
+		mux.Handle("GET /metrics", cfg.Metrics)
+	}
+	return s, nil
+}
+
+// NewAPI is the huma API of a mux: OpenAPI 3.1 at /openapi.json, problem+json errors. The page that huma would show loads its script from elsewhere, so it is off.
+func NewAPI(mux *http.ServeMux, version string) huma.API {
+	config := huma.DefaultConfig("Tidemark", version)
+	config.DocsPath = ""
+	config.CreateHooks = nil // they would add a $schema to every body
+	config.Info.Description = "An event-driven order system on NATS JetStream."
+	return humago.New(mux, config)
+}
+
+// API is where services register their operations.
+func (s *Server) API() huma.API { return s.api }
+
+// Handle serves a pattern of net/http beside the API.
+func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
+
+// URL is the server's address as a URL.
+func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+
+// Ready holds at once: the address is taken when the server is made.
+func (s *Server) Ready() <-chan struct{} { return run.Closed() }
+
+// Run serves until ctx ends, then lets open requests finish.
+func (s *Server) Run(ctx context.Context) error {
+	// Requests carry a context of their own: when the program is asked to stop, those that are being answered may finish.
+	server := &http.Server{
+		Handler: s.handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(s.listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve http: %w", err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTime)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		return errors.Join(fmt.Errorf("stop http: %w", err), server.Close())
+	}
+	return nil
+}
+
+func (s *Server) handler() http.Handler {
+	var h http.Handler = http.NewCrossOriginProtection().Handler(s.mux) // a page in the user's browser must not place orders here
+	h = secure(h)
+	return otelhttp.NewHandler(h, "http", otelhttp.WithTracerProvider(s.cfg.Telemetry.Tracer), otelhttp.WithMeterProvider(s.cfg.Telemetry.Meter),
+		otelhttp.WithPropagators(s.cfg.Telemetry.Propagator), otelhttp.WithFilter(notHealth),
+		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.Pattern }))
+}
+
+func notHealth(r *http.Request) bool {
+	switch r.URL.Path {
+	case "/livez", "/readyz", "/metrics":
+		return false
+	}
+	return true
+}
+
+func secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
+		h.Set("Referrer-Policy", "no-referrer")
+		next.ServeHTTP(w, r)
+	})
+}

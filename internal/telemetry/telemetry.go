@@ -1,0 +1,128 @@
+// Package telemetry makes what a program reports through: a logger, a tracer and a meter for each service. Traces leave the process only when an OTLP endpoint is set in the
+// standard OpenTelemetry variables; metrics wait at /metrics until somebody asks.
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+	"go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/tidemark/tidemark/pkg/events/bus"
+)
+
+// Config configures a process's telemetry.
+type Config struct {
+	LogLevel  string // debug, info (default), warn, error
+	LogFormat string // text (default), json
+	Output    io.Writer
+	Getenv    func(string) string // the OTEL_* variables; an empty one counts as unset
+}
+
+// Provider makes the telemetry of each service in the process and flushes it at the end.
+type Provider struct {
+	logger   *slog.Logger
+	registry *prometheus.Registry
+	export   bool
+
+	mu    sync.Mutex
+	stops []func(context.Context) error
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Provider, error) {
+	var level slog.Level
+	if cfg.LogLevel != "" {
+		if err := level.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
+			return nil, fmt.Errorf("log level %q: must be debug, info, warn or error", cfg.LogLevel)
+		}
+	}
+	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler = slog.NewTextHandler(cfg.Output, options)
+	switch cfg.LogFormat {
+	case "", "text":
+	case "json":
+		handler = slog.NewJSONHandler(cfg.Output, options)
+	default:
+		return nil, fmt.Errorf("log format %q: must be text or json", cfg.LogFormat)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	getenv := cfg.Getenv
+	return &Provider{
+		logger: slog.New(handler), registry: registry,
+		export: getenv != nil && !strings.EqualFold(getenv("OTEL_TRACES_EXPORTER"), "none") &&
+			(getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""),
+	}, nil
+}
+
+// Logger is the process's logger.
+func (p *Provider) Logger() *slog.Logger { return p.logger }
+
+// Service is the telemetry of one service: its name is the resource's service.name, in `up` too, where four services share a process.
+func (p *Provider) Service(ctx context.Context, name string) (bus.Telemetry, error) {
+	res, err := resource.Merge(resource.Default(), resource.NewSchemaless(semconv.ServiceName(name)))
+	if err != nil {
+		return bus.Telemetry{}, fmt.Errorf("telemetry of %s: %w", name, err)
+	}
+	reader, err := otelprometheus.New(otelprometheus.WithRegisterer(prometheus.WrapRegistererWith(prometheus.Labels{"service": name}, p.registry)),
+		otelprometheus.WithoutTargetInfo())
+	if err != nil {
+		return bus.Telemetry{}, fmt.Errorf("metrics of %s: %w", name, err)
+	}
+	meters := metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(res))
+	out := bus.Telemetry{
+		Logger: p.logger.With("service", name), Meter: meters,
+		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
+	}
+	p.onStop(meters.Shutdown)
+	if !p.export {
+		return out, nil
+	}
+	exporter, err := otlptracehttp.New(ctx) // reads OTEL_EXPORTER_OTLP_*
+	if err != nil {
+		return bus.Telemetry{}, fmt.Errorf("traces of %s: %w", name, err)
+	}
+	tracers := trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(res))
+	out.Tracer = tracers
+	p.onStop(tracers.Shutdown)
+	return out, nil
+}
+
+func (p *Provider) onStop(stop func(context.Context) error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stops = append(p.stops, stop)
+}
+
+// Metrics serves the Prometheus text format.
+func (p *Provider) Metrics() http.Handler {
+	return promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{Registry: p.registry})
+}
+
+// Stop flushes what is still here.
+func (p *Provider) Stop(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, stop := range p.stops {
+		errs = append(errs, stop(ctx))
+	}
+	p.stops = nil
+	return errors.Join(errs...)
+}
