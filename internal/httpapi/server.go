@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -46,6 +47,7 @@ type Server struct {
 	api      huma.API
 	listener net.Listener
 	log      *slog.Logger
+	open     atomic.Bool
 }
 
 // Listen takes the address at once, so that a busy port is known before anything else starts; Run serves.
@@ -80,6 +82,9 @@ func NewAPI(mux *http.ServeMux, version string) huma.API {
 // API is where services register their operations.
 func (s *Server) API() huma.API { return s.api }
 
+// Open lets requests in. Before, only the health pages answer, and everything else is told to come back: operations are still being registered then.
+func (s *Server) Open() { s.open.Store(true) }
+
 // Handle serves a pattern of net/http beside the API.
 func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
 
@@ -113,10 +118,21 @@ func (s *Server) Run(ctx context.Context) error {
 
 func (s *Server) handler() http.Handler {
 	var h http.Handler = http.NewCrossOriginProtection().Handler(s.mux) // a page in the user's browser must not place orders here
-	h = secure(h)
+	h = secure(s.gate(h))
 	return otelhttp.NewHandler(h, "http", otelhttp.WithTracerProvider(s.cfg.Telemetry.Tracer), otelhttp.WithMeterProvider(s.cfg.Telemetry.Meter),
 		otelhttp.WithPropagators(s.cfg.Telemetry.Propagator), otelhttp.WithFilter(notHealth),
 		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.Pattern }))
+}
+
+func (s *Server) gate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.open.Load() && notHealth(r) {
+			w.Header().Set("Retry-After", "1")
+			Problem(w, http.StatusServiceUnavailable, "starting")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func notHealth(r *http.Request) bool {

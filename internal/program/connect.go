@@ -1,0 +1,88 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events"
+)
+
+// ClientOptions are how every program connects: it stays for as long as the server is away, reads answers in an inbox of its own, and says what goes wrong.
+func ClientOptions(name string, log *slog.Logger) []nats.Option {
+	return []nats.Option{
+		nats.Name("tidemark-" + name), nats.CustomInboxPrefix("_INBOX_" + name),
+		nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.RetryOnFailedConnect(true),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("NATS connection lost, connecting again", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("NATS connection is back", "url", nc.ConnectedUrlRedacted()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { log.Warn("NATS reports an error", "error", err) }),
+	}
+}
+
+// Connect opens a connection to a server that may not be there yet.
+func Connect(url, name string, log *slog.Logger) (*nats.Conn, error) {
+	nc, err := nats.Connect(url, ClientOptions(name, log)...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	return nc, nil
+}
+
+// AwaitTopology waits until the streams and consumer groups of the service exist: whoever deploys makes them (tidemark topology apply, or tidemark up), services never do.
+func AwaitTopology(ctx context.Context, nc *nats.Conn, t events.Topology, service string, log *slog.Logger) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("jetstream: %w", err)
+	}
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	said := time.Time{}
+	for {
+		missing := missingOf(ctx, js, t, service)
+		if missing == nil {
+			return nil
+		}
+		if time.Since(said) > 5*time.Second {
+			said = time.Now()
+			log.Warn("waiting for the topology; `tidemark topology apply` makes it", "missing", missing)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func missingOf(ctx context.Context, js jetstream.JetStream, t events.Topology, service string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, s := range t.Streams {
+		if !slices.Contains(s.Publishers, service) && !slices.Contains(s.Readers, service) {
+			continue
+		}
+		if _, err := js.Stream(ctx, s.Name); err != nil {
+			return fmt.Errorf("stream %s: %w", s.Name, err)
+		}
+	}
+	var errs []error
+	for _, g := range t.Groups {
+		if g.Service != service {
+			continue
+		}
+		if _, err := js.Consumer(ctx, g.Stream, g.Consumer(g.Partitions-1)); err != nil {
+			errs = append(errs, fmt.Errorf("group %s: %w", g.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

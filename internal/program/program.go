@@ -1,0 +1,183 @@
+// Package program is what the programs of cmd/ have in common: flags and variables of the same names, the connection to NATS, the HTTP side, the end on a
+// signal. A service's main is then: its flags, its New.
+package program
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidemark/tidemark/internal/httpapi"
+	"github.com/tidemark/tidemark/internal/run"
+	"github.com/tidemark/tidemark/internal/telemetry"
+	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/bus"
+)
+
+// Exit statuses of every program.
+const (
+	ExitDone  = 0
+	ExitNotSo = 1 // the thing asked about is not so, or it failed
+	ExitUsage = 2 // wrong use
+)
+
+// ErrUsage is wrapped by errors that are the caller's: the program ends with [ExitUsage].
+var ErrUsage = errors.New("wrong use")
+
+// Common are the flags of every service's program.
+type Common struct {
+	NATS      string        `name:"nats" env:"TIDEMARK_NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS server to connect to."`
+	LogLevel  string        `env:"TIDEMARK_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least important log line that is written: ${enum}."`
+	LogFormat string        `env:"TIDEMARK_LOG_FORMAT" default:"text" enum:"text,json" help:"Form of log lines: ${enum}."`
+	StopTime  time.Duration `env:"TIDEMARK_STOP_TIME" default:"4s" help:"How long what is in flight may take at the end."`
+}
+
+// Service is one of the four services as a program runs it.
+type Service interface {
+	run.Component
+	Routes(api huma.API)
+}
+
+// Env is what a service is made of.
+type Env struct {
+	NATS      *nats.Conn
+	Topology  events.Topology
+	Registry  *events.Registry
+	Telemetry bus.Telemetry
+}
+
+// Parse reads flags and variables into cli, a pointer to a kong struct. It ends the process on --help (status 0) and on wrong use (status 2).
+func Parse(name, description string, cli any) *kong.Context {
+	clearEmpty()
+	parser, err := kong.New(cli, kong.Name(name), kong.Description(description), kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, name+":", err)
+		os.Exit(ExitUsage)
+	}
+	ctx, err := parser.Parse(os.Args[1:])
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v (see %s --help)\n", name, err, name)
+		os.Exit(ExitUsage)
+	}
+	return ctx
+}
+
+// clearEmpty makes an empty variable count as unset.
+func clearEmpty() {
+	for _, entry := range os.Environ() {
+		if key, value, _ := strings.Cut(entry, "="); value == "" && (strings.HasPrefix(key, "TIDEMARK_") || strings.HasPrefix(key, "OTEL_")) {
+			_ = os.Unsetenv(key) // fails for impossible names only
+		}
+	}
+}
+
+// Exit is the status for an error; it is printed, too.
+func Exit(name string, err error) int {
+	if err == nil {
+		return ExitDone
+	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	if errors.Is(err, ErrUsage) {
+		return ExitUsage
+	}
+	return ExitNotSo
+}
+
+// SignalContext ends at the first interrupt or termination; a second one kills the process as usual.
+func SignalContext() (context.Context, context.CancelFunc) {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, cancel)
+	return ctx, cancel
+}
+
+// Version is the version of the build, as far as the toolchain knows it.
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// ServiceSpec says how one service runs as a program of its own.
+type ServiceSpec struct {
+	Name   string
+	Common Common
+	HTTP   string
+	Make   func(Env) (Service, error)
+}
+
+// RunService connects, waits for its streams, makes the service and runs it with its HTTP side until a signal.
+func RunService(spec ServiceSpec) error {
+	ctx, cancel := SignalContext()
+	defer cancel()
+	provider, err := telemetry.New(telemetry.Config{LogLevel: spec.Common.LogLevel, LogFormat: spec.Common.LogFormat, Output: os.Stderr, Getenv: os.Getenv})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	tel, err := provider.Service(ctx, spec.Name)
+	if err != nil {
+		return err
+	}
+	defer flush(provider, tel.Logger)
+
+	nc, err := Connect(spec.Common.NATS, spec.Name, tel.Logger)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+
+	var server *httpapi.Server
+	service := run.Part{Name: spec.Name, Component: run.NewBoot(func(ctx context.Context) (run.Component, error) {
+		env, err := environment(ctx, nc, spec.Name, tel)
+		if err != nil {
+			return nil, err
+		}
+		s, err := spec.Make(env)
+		if err != nil {
+			return nil, err
+		}
+		s.Routes(server.API())
+		server.Open()
+		tel.Logger.Info("started", "http", server.URL(), "nats", nc.ConnectedUrlRedacted())
+		return s, nil
+	})}
+	server, err = httpapi.Listen(ctx, httpapi.Config{
+		Addr: spec.HTTP, Version: Version(), Metrics: provider.Metrics(), Telemetry: tel,
+		ReadyParts: func() []run.Part { return []run.Part{service} },
+	})
+	if err != nil {
+		return err
+	}
+	return run.All(ctx, spec.Common.StopTime, run.Part{Name: "http", Component: server}, service)
+}
+
+func environment(ctx context.Context, nc *nats.Conn, service string, tel bus.Telemetry) (Env, error) {
+	topology := events.DefaultTopology(0)
+	if err := AwaitTopology(ctx, nc, topology, service, tel.Logger); err != nil {
+		return Env{}, err
+	}
+	registry, err := events.NewRegistry()
+	if err != nil {
+		return Env{}, err
+	}
+	return Env{NATS: nc, Topology: topology, Registry: registry, Telemetry: tel}, nil
+}
+
+func flush(provider *telemetry.Provider, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := provider.Stop(ctx); err != nil {
+		log.Warn("telemetry was not flushed", "error", err)
+	}
+}
