@@ -63,9 +63,20 @@ func Encode(e *Event) (Header, []byte, error) {
 	for name, value := range e.Extensions {
 		set(attributePrefix+name, escape(value))
 	}
-	set(HeaderTraceParent, e.TraceParent)
-	set(HeaderTraceState, e.TraceState)
+	set(HeaderTraceParent, traceHeader(e.TraceParent))
+	set(HeaderTraceState, traceHeader(e.TraceState))
 	return h, e.Data, nil
+}
+
+// traceHeader drops a trace context that can't stand in a header. It comes from outside, and W3C Trace Context says that a broken one is
+// ignored: a trace may be lost, an event may not.
+func traceHeader(s string) string {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return ""
+		}
+	}
+	return strings.TrimSpace(s)
 }
 
 func (e *Event) contentType() string {
@@ -108,6 +119,10 @@ func Decode(h Header, data []byte) (Event, error) {
 		if attribute == "specversion" {
 			seenVersion = true
 		}
+		if len(values) > 1 || spelledTwice(h, name, attribute) {
+			errs = append(errs, fmt.Errorf("%w: header ce-%s: is there more than once", ErrUndecodable, attribute))
+			continue
+		}
 		if err := e.setAttribute(attribute, value); err != nil {
 			errs = append(errs, err)
 		}
@@ -130,6 +145,20 @@ func attributeName(header string) (string, bool) {
 		return "", false
 	}
 	return strings.ToLower(header[len(attributePrefix):]), true
+}
+
+// spelledTwice finds one attribute under several spellings: which of them is meant must not hang on the order of a map.
+func spelledTwice(h Header, name, attribute string) bool {
+	if name[:len(attributePrefix)] == attributePrefix && name[len(attributePrefix):] == attribute {
+		return false // another spelling, if there is one, reports it
+	}
+	spellings := 0
+	for other := range h {
+		if a, ok := attributeName(other); ok && a == attribute {
+			spellings++
+		}
+	}
+	return spellings > 1
 }
 
 func (e *Event) setTransport(name, value string) {
@@ -171,6 +200,14 @@ func (e *Event) setAttribute(name, raw string) error {
 		e.DataContentType = value
 	case "dataschema":
 		e.DataSchema = value
+	case HeaderTraceParent: // the distributed tracing extension as an attribute; the header of the hop goes before it
+		if e.TraceParent == "" {
+			e.TraceParent = value
+		}
+	case HeaderTraceState:
+		if e.TraceState == "" {
+			e.TraceState = value
+		}
 	case "correlationid":
 		e.CorrelationID = value
 	case "causationid":
@@ -195,7 +232,7 @@ func (e *Event) setAttribute(name, raw string) error {
 func knownAttribute(name string) bool {
 	switch name {
 	case "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema",
-		"correlationid", "causationid", "partitionkey", "sequence":
+		"correlationid", "causationid", "partitionkey", "sequence", HeaderTraceParent, HeaderTraceState:
 		return true
 	}
 	return false

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Event is one CloudEvents 1.0 event with the extensions that Tidemark uses.
@@ -41,7 +42,8 @@ type Event struct {
 // ErrInvalidEvent is wrapped by every error about an event that breaks a rule of the envelope.
 var ErrInvalidEvent = errors.New("invalid event")
 
-// Validate reports every rule of the envelope that the event breaks, joined; the payload is checked by [Registry.Validate].
+// Validate reports every rule of the envelope that the event breaks, joined; the payload is checked by [Registry.Validate]. Encode and the
+// decoders call it, so that whatever is written can be read.
 func (e *Event) Validate() error {
 	var errs []error
 	require := func(name, value string) {
@@ -52,7 +54,25 @@ func (e *Event) Validate() error {
 	require("id", e.ID)
 	require("source", e.Source)
 	require("type", e.Type)
-	for name := range e.Extensions {
+	if y := e.Time.Year(); !e.Time.IsZero() && (y < 1 || y > 9999) {
+		errs = append(errs, fmt.Errorf("%w: time: RFC 3339 has the years 1 to 9999, this is %d", ErrInvalidEvent, y))
+	}
+	text := func(name, value string) {
+		if !utf8.ValidString(value) {
+			errs = append(errs, fmt.Errorf("%w: %s: is not valid UTF-8", ErrInvalidEvent, name))
+		}
+	}
+	text("id", e.ID)
+	text("source", e.Source)
+	text("type", e.Type)
+	text("subject", e.Subject)
+	text("datacontenttype", e.DataContentType)
+	text("dataschema", e.DataSchema)
+	text("correlationid", e.CorrelationID)
+	text("causationid", e.CausationID)
+	text("partitionkey", e.PartitionKey)
+	for name, value := range e.Extensions {
+		text("extension "+name, value)
 		if !validAttributeName(name) {
 			errs = append(errs, fmt.Errorf("%w: extension %q: a name is 1 to 20 lower-case letters and digits", ErrInvalidEvent, name))
 		}

@@ -45,11 +45,11 @@ func allDigits(s string) bool {
 
 // String is the amount as a decimal with two places.
 func (m Minor) String() string {
-	sign := ""
+	sign, u := "", uint64(m)
 	if m < 0 {
-		sign, m = "-", -m
+		sign, u = "-", -u // of the smallest amount, too, which has no positive of its own
 	}
-	return fmt.Sprintf("%s%d.%02d", sign, m/100, m%100)
+	return fmt.Sprintf("%s%d.%02d", sign, u/100, u%100)
 }
 
 // ErrOverflow is returned where a sum of money or units does not fit into 64 bits.

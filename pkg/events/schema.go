@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"sort"
 	"strings"
 
@@ -31,8 +32,9 @@ func SchemaURI(eventType string) string { return schemaBase + eventType + "/1.0"
 
 // Registry holds the compiled JSON Schemas of the catalogue. It is safe for use by many goroutines. Make one a process.
 type Registry struct {
-	schemas map[string]*jsonschema.Schema
-	raw     map[string][]byte
+	schemas   map[string]*jsonschema.Schema
+	prechecks map[string]*precheck
+	raw       map[string][]byte
 }
 
 // NewRegistry compiles the embedded schemas. An error is a defect of the build, so programs end on it.
@@ -41,7 +43,11 @@ func NewRegistry() (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read schemas: %w", err)
 	}
-	r := &Registry{schemas: make(map[string]*jsonschema.Schema, len(entries)), raw: make(map[string][]byte, len(entries))}
+	r := &Registry{
+		schemas:   make(map[string]*jsonschema.Schema, len(entries)),
+		prechecks: make(map[string]*precheck, len(entries)),
+		raw:       make(map[string][]byte, len(entries)),
+	}
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft2020)
 	compiler.AssertFormat()
@@ -60,12 +66,15 @@ func NewRegistry() (*Registry, error) {
 		}
 		r.raw[eventType] = raw
 	}
-	for eventType := range r.raw {
+	for eventType, raw := range r.raw {
 		schema, err := compiler.Compile(SchemaURI(eventType))
 		if err != nil {
 			return nil, fmt.Errorf("compile schema of %s: %w", eventType, err)
 		}
 		r.schemas[eventType] = schema
+		if r.prechecks[eventType], err = newPrecheck(raw); err != nil {
+			return nil, fmt.Errorf("compile schema of %s: %w", eventType, err)
+		}
 	}
 	return r, nil
 }
@@ -93,13 +102,20 @@ func (r *Registry) Validate(e *Event) error {
 	if !ok {
 		return fmt.Errorf("%w: %q", ErrUnknownType, e.Type)
 	}
+	if r.prechecks[e.Type].sure(e.Data) {
+		return nil
+	}
+	return validate(schema, e)
+}
+
+func validate(schema *jsonschema.Schema, e *Event) error {
 	decoder := json.NewDecoder(bytes.NewReader(e.Data))
-	decoder.UseNumber()
+	decoder.UseNumber() // an integer of 19 digits must not become a float
 	var value any
 	if err := decoder.Decode(&value); err != nil {
 		return fmt.Errorf("%w: payload of %s is no JSON: %w", ErrUndecodable, e.Type, err)
 	}
-	if decoder.More() {
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: payload of %s goes on after its end", ErrUndecodable, e.Type)
 	}
 	err := schema.Validate(value)
