@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sort"
 	"strings"
 
@@ -37,34 +38,25 @@ type Registry struct {
 	raw       map[string][]byte
 }
 
-// NewRegistry compiles the embedded schemas. An error is a defect of the build, so programs end on it.
-func NewRegistry() (*Registry, error) {
-	entries, err := schemaFiles.ReadDir("schemas")
+// NewRegistry compiles the embedded schemas. An error is a defect of the build, so programs end on it. Programs and tests with event types of
+// their own give further schemas: files "<event type>.json" at the root of a file system. They may not replace one of the catalogue.
+func NewRegistry(extra ...fs.FS) (*Registry, error) {
+	catalogue, err := fs.Sub(schemaFiles, "schemas")
 	if err != nil {
 		return nil, fmt.Errorf("read schemas: %w", err)
 	}
 	r := &Registry{
-		schemas:   make(map[string]*jsonschema.Schema, len(entries)),
-		prechecks: make(map[string]*precheck, len(entries)),
-		raw:       make(map[string][]byte, len(entries)),
+		schemas:   make(map[string]*jsonschema.Schema),
+		prechecks: make(map[string]*precheck),
+		raw:       make(map[string][]byte),
 	}
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft2020)
 	compiler.AssertFormat()
-	for _, entry := range entries {
-		raw, err := schemaFiles.ReadFile("schemas/" + entry.Name())
-		if err != nil {
-			return nil, fmt.Errorf("read schema %s: %w", entry.Name(), err)
+	for _, files := range append([]fs.FS{catalogue}, extra...) {
+		if err := r.read(compiler, files); err != nil {
+			return nil, err
 		}
-		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
-		if err != nil {
-			return nil, fmt.Errorf("parse schema %s: %w", entry.Name(), err)
-		}
-		eventType := strings.TrimSuffix(entry.Name(), ".json")
-		if err := compiler.AddResource(SchemaURI(eventType), doc); err != nil {
-			return nil, fmt.Errorf("add schema %s: %w", entry.Name(), err)
-		}
-		r.raw[eventType] = raw
 	}
 	for eventType, raw := range r.raw {
 		schema, err := compiler.Compile(SchemaURI(eventType))
@@ -77,6 +69,29 @@ func NewRegistry() (*Registry, error) {
 		}
 	}
 	return r, nil
+}
+
+func (r *Registry) read(compiler *jsonschema.Compiler, files fs.FS) error {
+	names, err := fs.Glob(files, "*.json")
+	if err != nil {
+		return fmt.Errorf("read schemas: %w", err)
+	}
+	for _, name := range names {
+		raw, err := fs.ReadFile(files, name)
+		if err != nil {
+			return fmt.Errorf("read schema %s: %w", name, err)
+		}
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+		if err != nil {
+			return fmt.Errorf("parse schema %s: %w", name, err)
+		}
+		eventType := strings.TrimSuffix(name, ".json")
+		if err := compiler.AddResource(SchemaURI(eventType), doc); err != nil {
+			return fmt.Errorf("add schema %s: %w", name, err)
+		}
+		r.raw[eventType] = raw
+	}
+	return nil
 }
 
 // Types are the event types of the catalogue, sorted.
