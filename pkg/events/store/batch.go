@@ -1,0 +1,102 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events"
+)
+
+// The headers of an atomic batch (NATS ADR-50). The messages share an id and are numbered from 1; the one with the commit header stores them all.
+const (
+	headerBatchID       = "Nats-Batch-Id"
+	headerBatchSequence = "Nats-Batch-Sequence"
+	headerBatchCommit   = "Nats-Batch-Commit"
+)
+
+var (
+	// errBadAnswer: the broker said something that can't be understood, so nothing is known.
+	errBadAnswer = errors.New("answer of the broker can't be read")
+	// errNotConnected: nothing was sent.
+	errNotConnected = errors.New("not connected to the broker")
+)
+
+// answer is the broker's word on a publish.
+type answer struct {
+	Sequence  uint64              `json:"seq"`
+	Duplicate bool                `json:"duplicate"`
+	Count     int                 `json:"count"` // messages of a batch
+	Error     *jetstream.APIError `json:"error"`
+}
+
+// send tries once to store the messages. One message is a plain publish: a batch of one would cost milliseconds on a stream that is not replicated.
+func (s *Store) send(ctx context.Context, msgs []*nats.Msg) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.pace.answer)
+	defer cancel()
+	if err := s.connected(ctx); err != nil {
+		return answer{}, err
+	}
+	if len(msgs) == 1 {
+		return s.publish(ctx, msgs[0])
+	}
+	// Each try has an id of its own: what is left of a broken one is never completed, and the server forgets it after 10 s.
+	id := events.NewID()
+	for i, msg := range msgs {
+		msg.Header[headerBatchID] = []string{id}
+		msg.Header[headerBatchSequence] = []string{strconv.Itoa(i + 1)}
+	}
+	last := msgs[len(msgs)-1]
+	last.Header[headerBatchCommit] = []string{"1"}
+	for _, msg := range msgs[:len(msgs)-1] {
+		// Without a reply subject: if the server refuses one of these, the commit finds the batch incomplete.
+		if err := s.nc.PublishMsg(msg); err != nil {
+			return answer{}, fmt.Errorf("publish batch: %w", err)
+		}
+	}
+	a, err := s.publish(ctx, last)
+	if err == nil && a.Count != len(msgs) {
+		return a, fmt.Errorf("%w: %d of %d events of a batch are acknowledged", errBadAnswer, a.Count, len(msgs))
+	}
+	return a, err
+}
+
+func (s *Store) publish(ctx context.Context, msg *nats.Msg) (answer, error) {
+	reply, err := s.nc.RequestMsgWithContext(ctx, msg)
+	if err != nil {
+		return answer{}, fmt.Errorf("publish: %w", err)
+	}
+	var a answer
+	if err := json.Unmarshal(reply.Data, &a); err != nil {
+		return answer{}, fmt.Errorf("%w: %w", errBadAnswer, err)
+	}
+	if a.Error != nil {
+		return answer{}, a.Error
+	}
+	return a, nil
+}
+
+// connected waits for the connection. A publish without one would go into the client's buffer and come out at some later time.
+func (s *Store) connected(ctx context.Context) error {
+	if s.nc.IsConnected() {
+		return nil
+	}
+	status := s.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer s.nc.RemoveStatusListener(status)
+	for !s.nc.IsConnected() { // looked at again, since it may have come back before we listened
+		if s.nc.IsClosed() {
+			return fmt.Errorf("%w: %w", errNotConnected, nats.ErrConnectionClosed)
+		}
+		select {
+		case <-status:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", errNotConnected, ctx.Err())
+		}
+	}
+	return nil
+}

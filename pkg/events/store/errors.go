@@ -1,0 +1,90 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+var (
+	// ErrConflict: somebody else appended first. Load again and decide again. Nothing of the append is stored, and nothing will be.
+	ErrConflict = errors.New("append conflicts with another writer")
+	// ErrUnknownOutcome: the broker did not answer, and reading did not tell whether the append was stored. It may still be stored later. Appending the same events with
+	// the same lock again is safe.
+	ErrUnknownOutcome = errors.New("append has an unknown outcome")
+	// ErrNotFound: the subject holds no event.
+	ErrNotFound = errors.New("no such event")
+	// ErrInvalidAppend: the caller broke a rule of append: a subject with a wildcard, no event, too many, or one id twice.
+	ErrInvalidAppend = errors.New("invalid append")
+)
+
+// Error codes of the JetStream API that say how an append ended. nats-server keeps them in server/errors.json.
+const (
+	codeWrongSequence         jetstream.ErrorCode = 10071 // names the sequence that it found
+	codeWrongSequenceConstant jetstream.ErrorCode = 10164 // the same on a replicated stream while another write is in flight
+	codeDuplicateInProcess    jetstream.ErrorCode = 10158 // a message with this id is being replicated
+	codeBatchDuplicate        jetstream.ErrorCode = 10201 // an id of the batch was stored before
+	codeBatchIncomplete       jetstream.ErrorCode = 10176 // the leader changed inside the batch, or forgot it
+	codeBatchesInFlight       jetstream.ErrorCode = 10210
+	codeMessageNotFound       jetstream.ErrorCode = 10037
+	codeClusterUnavailable    jetstream.ErrorCode = 10008
+	codeNotLeader             jetstream.ErrorCode = 10009
+)
+
+// outcome is what one try of an append tells.
+type outcome int
+
+const (
+	stored    outcome = iota // and acknowledged
+	refused                  // somebody was first: perhaps we
+	duplicate                // an id is known to the stream: probably ours, at an unknown place
+	unknown                  // no answer: stored, or not, or not yet
+	notTaken                 // certainly not stored, for a reason that passes
+	failed                   // certainly not stored, and another try would end the same way
+)
+
+func outcomeOf(err error) outcome {
+	if err == nil {
+		return stored
+	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		return outcomeOfCode(api)
+	}
+	switch {
+	case errors.Is(err, errNotConnected) && errors.Is(err, nats.ErrConnectionClosed):
+		return failed
+	case errors.Is(err, errNotConnected), errors.Is(err, nats.ErrNoResponders):
+		return notTaken
+	case errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrDisconnected), errors.Is(err, errBadAnswer),
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
+		errors.Is(err, nats.ErrConnectionClosed): // closed while waiting
+		return unknown
+	}
+	return failed
+}
+
+func outcomeOfCode(api *jetstream.APIError) outcome {
+	switch api.ErrorCode {
+	case codeWrongSequence, codeWrongSequenceConstant:
+		return refused
+	case codeBatchDuplicate, codeDuplicateInProcess:
+		return duplicate
+	case codeBatchIncomplete, codeBatchesInFlight, codeClusterUnavailable, codeNotLeader:
+		return notTaken
+	}
+	return failed
+}
+
+// notFound reports whether the answer to a read says that there is no such message.
+func notFound(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, ErrNotFound) || errors.Is(err, jetstream.ErrMsgNotFound) || errors.As(err, &api) && api.ErrorCode == codeMessageNotFound
+}
+
+func invalidAppend(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrInvalidAppend, fmt.Errorf(format, args...))
+}

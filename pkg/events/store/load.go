@@ -1,0 +1,143 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	loadBatch = 256     // messages that one request asks for
+	loadBytes = 4 << 20 // and bytes: the client drops what it can't buffer
+)
+
+// errNotExact: reading a wildcard would walk every subject that matches.
+var errNotExact = errors.New("subject must be exact")
+
+// Load reads all events of one exact subject, oldest first. A subject without events gives none and no error. On a replicated stream what was stored in the
+// last moments may be missing; an append that was decided without it is refused.
+func (s *Store) Load(ctx context.Context, subject string) ([]Recorded, error) {
+	recorded, err := s.load(ctx, subject, 1)
+	if err == nil && len(recorded) == 0 {
+		recorded, err = s.loadFromLeader(ctx, subject, 1) // a new subject may not have reached the replica that answered
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", subject, err)
+	}
+	return recorded, nil
+}
+
+// load reads a subject from a sequence on, from any replica.
+func (s *Store) load(ctx context.Context, subject string, from uint64) ([]Recorded, error) {
+	if !exactSubject(subject) {
+		return nil, errNotExact
+	}
+	var all []Recorded
+	t := tries{pace: s.pace}
+	for t.next(ctx) {
+		part, more, err := s.loadPart(ctx, subject, from)
+		for _, m := range part {
+			r, err := m.recorded(s.stream)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, r)
+			from = m.Sequence + 1
+		}
+		if err == nil && !more {
+			return all, nil
+		}
+		if err == nil {
+			t = tries{pace: s.pace}
+			continue
+		}
+		t.last = outcomeOf(err)
+		t.note(err)
+		if t.last == failed {
+			break
+		}
+	}
+	return nil, fmt.Errorf("%d tries: %w", t.made, t.err)
+}
+
+// loadPart asks for a batch of a subject in one round trip. more is set where the subject goes on. With an error, what came before it is whole.
+func (s *Store) loadPart(ctx context.Context, subject string, from uint64) (part []message, more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.pace.answer)
+	defer cancel()
+	if err := s.connected(ctx); err != nil {
+		return nil, false, err
+	}
+	body, err := json.Marshal(getRequest{Sequence: from, NextBySubject: subject, Batch: loadBatch, MaxBytes: loadBytes})
+	if err != nil {
+		return nil, false, err
+	}
+	inbox := s.nc.NewInbox()
+	sub, err := s.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, false, fmt.Errorf("subscribe: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only with the connection, which ends it too
+	if err := s.nc.PublishRequest(s.prefix+"DIRECT.GET."+s.stream, inbox, body); err != nil {
+		return nil, false, fmt.Errorf("ask: %w", err)
+	}
+	return collect(ctx, sub)
+}
+
+func collect(ctx context.Context, sub *nats.Subscription) (part []message, more bool, err error) {
+	var previous uint64
+	for {
+		reply, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return part, false, fmt.Errorf("read batch: %w", err)
+		}
+		if err := directStatus(reply); err != nil {
+			switch reply.Header.Get(headerStatus) {
+			case statusNotFound:
+				return part, false, nil
+			case statusEndOfBatch:
+				return part, reply.Header.Get(headerPending) != "0", nil
+			}
+			return part, false, err
+		}
+		m, err := directMessage(reply)
+		if err != nil {
+			return part, false, err
+		}
+		if before := reply.Header.Get(headerLastSequence); before != strconv.FormatUint(previous, 10) {
+			return part, false, fmt.Errorf("%w: a message between %d and %d is lost", errBadAnswer, previous, m.Sequence)
+		}
+		previous = m.Sequence
+		part = append(part, m)
+	}
+}
+
+// loadFromLeader reads a subject from a sequence on, one message a round trip, with nothing missing.
+func (s *Store) loadFromLeader(ctx context.Context, subject string, from uint64) ([]Recorded, error) {
+	var all []Recorded
+	for {
+		m, err := s.getFromLeader(ctx, getRequest{Sequence: from, NextBySubject: subject})
+		if notFound(err) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		r, err := m.recorded(s.stream)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+		from = m.Sequence + 1
+	}
+}
+
+// The headers by which a batch of the direct API can be checked.
+const (
+	headerPending      = "Nats-Num-Pending"
+	headerLastSequence = jetstream.LastSequenceHeader
+)

@@ -1,0 +1,108 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/eventstest"
+	"github.com/tidemark/tidemark/pkg/events/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	ledger = "LEDGER" // the stream of these tests
+	added  = "test.amount.added.v1"
+)
+
+// clusters are what every promise about concurrent writers is tested on: one server, and three that replicate. They answer differently.
+var clusters = map[string]func(testing.TB) *eventstest.Server{"R1": eventstest.Start, "R3": eventstest.StartCluster}
+
+// setup is a server with one event store on it.
+type setup struct {
+	*eventstest.Server
+	registry *events.Registry
+	encoder  *bus.Encoder
+}
+
+func start(tb testing.TB, server func(testing.TB) *eventstest.Server) setup {
+	tb.Helper()
+	s := setup{Server: server(tb)}
+	registry, err := events.NewRegistry(fstest.MapFS{added + ".json": {Data: []byte(
+		`{"type":"object","required":["amount"],"properties":{"amount":{"type":"integer"}}}`)}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.registry, s.encoder = registry, bus.NewEncoder(registry, bus.Telemetry{})
+	s.Apply(events.Topology{Streams: []events.Stream{{
+		Name: ledger, Subjects: []string{"ledger.*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true, DuplicateWindow: 2 * time.Minute,
+	}}})
+	return s
+}
+
+// open returns a store with a connection of its own.
+func (s setup) open(tb testing.TB) *store.Store {
+	tb.Helper()
+	return store.New(s.JetStream(), ledger, s.encoder, bus.Telemetry{})
+}
+
+func (s setup) openOn(tb testing.TB, nc *nats.Conn) *store.Store {
+	tb.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return store.New(js, ledger, s.encoder, bus.Telemetry{})
+}
+
+func amount(n int64) events.Event { return amountID(events.NewID(), n) }
+
+func amountID(id string, n int64) events.Event {
+	data, _ := json.Marshal(map[string]int64{"amount": n})
+	return events.Event{ID: id, Source: "/test", Type: added, Time: time.Unix(1700000000, 0).UTC(), Data: data}
+}
+
+func amountOf(tb testing.TB, r store.Recorded) int64 {
+	tb.Helper()
+	v, err := events.Payload[struct {
+		Amount int64 `json:"amount"`
+	}](&r.Event)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return v.Amount
+}
+
+func testContext(tb testing.TB) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	tb.Cleanup(cancel)
+	return ctx
+}
+
+func mustAppend(tb testing.TB, s *store.Store, subject string, expected uint64, evs ...events.Event) uint64 {
+	tb.Helper()
+	sequence, err := s.Append(testContext(tb), subject, expected, evs...)
+	if err != nil {
+		tb.Fatalf("append: %v", err)
+	}
+	return sequence
+}
+
+func mustLoad(tb testing.TB, s *store.Store, subject string) []store.Recorded {
+	tb.Helper()
+	recorded, err := s.Load(testContext(tb), subject)
+	if err != nil {
+		tb.Fatalf("load: %v", err)
+	}
+	return recorded
+}
