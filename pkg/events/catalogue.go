@@ -151,6 +151,13 @@ type LateEvent struct {
 	LateByMS  int64     `json:"late_by_ms"`
 	Stream    string    `json:"stream"`
 	Sequence  uint64    `json:"sequence"`
+	Missed    []Span    `json:"missed,omitempty"` // the windows that do not count it
+}
+
+// Span is a window of event time, End exclusive.
+type Span struct {
+	Start time.Time `json:"start"`
+	End   time.Time `json:"end"`
 }
 
 // New makes an event of the catalogue with its payload: a new id, the time, the payload's JSON, and correlation, subject and partition key
