@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -119,6 +120,9 @@ func applyBucket(ctx context.Context, js jetstream.JetStream, b events.Bucket, r
 // pinGroup is the one priority group of each durable: with the pinned policy its holder alone gets messages.
 const pinGroup = "owner"
 
+// metadataPartitions is how many partitions the group has, on each of its consumers: a member that was built for another count must not read.
+const metadataPartitions = "tidemark.partitions"
+
 func applyGroup(ctx context.Context, js jetstream.JetStream, g events.Group, replicas int) error {
 	for p := range g.Partitions {
 		if _, err := js.CreateOrUpdateConsumer(ctx, g.Stream, ConsumerConfig(g, p, replicas)); err != nil {
@@ -136,5 +140,6 @@ func ConsumerConfig(g events.Group, partition, replicas int) jetstream.ConsumerC
 		DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckExplicitPolicy, AckWait: g.AckWait,
 		MaxDeliver: -1, MaxAckPending: g.MaxPending,
 		PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{pinGroup}, PinnedTTL: g.PinnedTTL,
+		Metadata: map[string]string{metadataPartitions: strconv.Itoa(g.Partitions)},
 	}
 }

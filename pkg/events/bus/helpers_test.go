@@ -1,0 +1,255 @@
+package bus_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/eventstest"
+)
+
+// topology is small: one stream of orders, one group on it, the dead letters, and a log of all orders.
+func topology(partitions int) events.Topology {
+	full := events.DefaultTopology(partitions)
+	t := events.Topology{Partitions: partitions}
+	for _, name := range []string{events.StreamOrders, events.StreamDLQ} {
+		s, _ := full.Stream(name)
+		t.Streams = append(t.Streams, s)
+	}
+	t.Groups = []events.Group{
+		{
+			Name: "readers", Stream: events.StreamOrders, Service: "test", Filter: "orders.{p}.*", Partitions: partitions,
+			AckWait: time.Minute, MaxPending: 2048, PinnedTTL: time.Second,
+		},
+		{
+			Name: "log", Stream: events.StreamOrders, Service: "test", Partitions: 1,
+			AckWait: time.Minute, MaxPending: 2048, PinnedTTL: time.Second,
+		},
+	}
+	return t
+}
+
+// fixture is a server with the topology and a publisher.
+type fixture struct {
+	*testing.T
+	server   *eventstest.Server
+	topology events.Topology
+	js       jetstream.JetStream
+	subjects events.Subjects
+	group    events.Group
+	log      events.Group
+	sent     map[string]uint64 // versions by key
+}
+
+func newFixture(t *testing.T, partitions int, start func(testing.TB) *eventstest.Server, change ...func(*events.Topology)) *fixture {
+	t.Helper()
+	top := topology(partitions)
+	for _, c := range change {
+		c(&top)
+	}
+	s := start(t)
+	s.Apply(top)
+	f := &fixture{T: t, server: s, topology: top, js: s.JetStream(), subjects: top.Subjects(), sent: make(map[string]uint64)}
+	f.group, _ = top.Group("readers")
+	f.log, _ = top.Group("log")
+	return f
+}
+
+func single(tb testing.TB) *eventstest.Server  { return eventstest.Start(tb) }
+func cluster(tb testing.TB) *eventstest.Server { return eventstest.StartCluster(tb) }
+
+func (f *fixture) deps(js jetstream.JetStream) bus.Deps {
+	return bus.Deps{JS: js, Subjects: f.subjects}
+}
+
+// event makes the next event of a key.
+func (f *fixture) event(key string) events.Event {
+	f.Helper()
+	ev, err := events.New("/test", events.TypeOrderCancelled, key, time.Now(), events.OrderCancelled{OrderID: key, CustomerID: "c"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.sent[key]++
+	ev.Version = f.sent[key]
+	return ev
+}
+
+// publish stores the next event of a key.
+func (f *fixture) publish(key string) {
+	f.Helper()
+	ev := f.event(key)
+	header, data, err := events.Encode(&ev)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.store(&nats.Msg{Subject: f.subjects.Order(key), Header: nats.Header(header), Data: data})
+}
+
+func (f *fixture) store(m *nats.Msg) {
+	f.Helper()
+	if _, err := f.js.PublishMsg(f.Context(), m); err != nil {
+		f.Fatalf("publish: %v", err)
+	}
+}
+
+// publishMany stores n events over the keys k0…, in turn.
+func (f *fixture) publishMany(n, keys int) {
+	f.Helper()
+	for i := range n {
+		f.publish("k" + strconv.Itoa(i%keys))
+	}
+}
+
+// member is one running member of a group.
+type member struct {
+	group *bus.Group
+	stop  func()
+	ended chan error
+}
+
+// join runs a member on a connection of its own.
+func (f *fixture) join(cfg bus.GroupConfig) *member {
+	f.Helper()
+	return f.joinOn(cfg, f.deps(f.server.JetStream()))
+}
+
+func (f *fixture) joinOn(cfg bus.GroupConfig, deps bus.Deps) *member {
+	f.Helper()
+	if cfg.Group.Name == "" {
+		cfg.Group = f.group
+	}
+	g, err := bus.NewGroup(cfg, deps)
+	if err != nil {
+		f.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &member{group: g, ended: make(chan error, 1)}
+	go func() { m.ended <- g.Run(ctx) }()
+	var once sync.Once
+	m.stop = func() {
+		once.Do(func() {
+			cancel()
+			select {
+			case err := <-m.ended:
+				if err != nil {
+					f.Errorf("Run: %v", err)
+				}
+			case <-time.After(20 * time.Second):
+				f.Errorf("the member did not stop")
+			}
+		})
+	}
+	f.Cleanup(m.stop)
+	select {
+	case <-g.Ready():
+	case <-time.After(10 * time.Second):
+		f.Fatal("the member did not become ready")
+	}
+	return m
+}
+
+// record is what handlers were called with, over all members.
+type record struct {
+	mu    sync.Mutex
+	calls []bus.Delivery
+	done  map[uint64]int
+	last  map[string]uint64
+	bad   []string
+}
+
+func newRecord() *record {
+	return &record{done: make(map[uint64]int), last: make(map[string]uint64)}
+}
+
+// handle counts the call and notes every step of a key's version that is neither the next one nor a repeat.
+func (r *record) handle(_ context.Context, d bus.Delivery) error {
+	r.add(d)
+	return nil
+}
+
+func (r *record) add(d bus.Delivery) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, d)
+	r.done[d.Sequence]++
+	key, last := d.Event.Key(), r.last[d.Event.Key()]
+	if d.Event.Version > last+1 {
+		r.bad = append(r.bad, fmt.Sprintf("%s: applied v%d while last applied was v%d", key, d.Event.Version, last))
+	}
+	r.last[key] = max(last, d.Event.Version)
+}
+
+// distinct is how many different events were handled, calls how many calls there were.
+func (r *record) distinct() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.done)
+}
+
+func (r *record) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.calls)
+}
+
+func (r *record) disorder() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.bad...)
+}
+
+func (r *record) snapshot() []bus.Delivery {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]bus.Delivery(nil), r.calls...)
+}
+
+// settled waits until the group has acknowledged everything.
+func (f *fixture) settled(g events.Group) {
+	f.Helper()
+	eventstest.Eventually(f, 20*time.Second, "everything is acknowledged", func() bool {
+		for p := range g.Partitions {
+			info := f.info(g, p)
+			if info.NumPending+uint64(info.NumAckPending) > 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (f *fixture) info(g events.Group, p int) *jetstream.ConsumerInfo {
+	f.Helper()
+	c, err := f.js.Consumer(context.Background(), g.Stream, g.Consumer(p))
+	if err != nil {
+		f.Fatal(err)
+	}
+	return c.CachedInfo()
+}
+
+// lettersStored is what DLQ holds.
+func (f *fixture) lettersStored() []*jetstream.RawStreamMsg {
+	f.Helper()
+	stream, err := f.js.Stream(context.Background(), events.StreamDLQ)
+	if err != nil {
+		f.Fatal(err)
+	}
+	state := stream.CachedInfo().State
+	var out []*jetstream.RawStreamMsg
+	for seq := state.FirstSeq; seq <= state.LastSeq; seq++ {
+		m, err := stream.GetMsg(context.Background(), seq)
+		if err != nil {
+			f.Fatal(err)
+		}
+		out = append(out, m)
+	}
+	return out
+}

@@ -1,0 +1,151 @@
+package bus
+
+import "sync"
+
+// lanes is the keyed executor of one partition: tasks of one key run one after the other in the order in which they were added, different keys run at
+// once, at most limit of them. A lane is a goroutine that lives while there is work. Keys take turns, so that a busy one keeps no other out.
+type lanes struct {
+	limit int
+	run   func(*task) bool // false: the task was given back
+
+	mu      sync.Mutex
+	keys    map[string]*keyQueue // keys with a task that runs or waits
+	ready   queue[*keyQueue]     // keys with waiting tasks of which none runs
+	running int
+	idle    chan struct{} // closed when no lane runs; nil where nobody waits for that
+	spare   []*keyQueue
+}
+
+// keyQueue holds the waiting tasks of one key.
+type keyQueue struct {
+	key   string
+	tasks queue[*task]
+}
+
+func newLanes(limit int, run func(*task) bool) *lanes {
+	return &lanes{limit: limit, run: run, keys: make(map[string]*keyQueue)}
+}
+
+// add puts a task behind those of its key. It does not block.
+func (l *lanes) add(t *task) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if q, busy := l.keys[t.key]; busy {
+		q.tasks.push(t)
+		return
+	}
+	q := l.newQueue(t.key)
+	l.keys[t.key] = q
+	if l.running == l.limit {
+		q.tasks.push(t)
+		l.ready.push(q)
+		return
+	}
+	l.running++
+	go l.lane(q, t)
+}
+
+func (l *lanes) lane(q *keyQueue, t *task) {
+	for t != nil {
+		done := l.run(t)
+		q, t = l.next(q, done)
+	}
+}
+
+// next is what a lane does after a task of q; nothing where no key waits for a lane. After a task that was given back nothing of its key may run: the
+// newer events would overtake it.
+func (l *lanes) next(q *keyQueue, done bool) (*keyQueue, *task) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !done {
+		q.tasks.clear()
+	}
+	if q.tasks.empty() {
+		delete(l.keys, q.key)
+		l.spare = append(l.spare, q)
+	} else {
+		l.ready.push(q)
+	}
+	if q, ok := l.ready.pop(); ok {
+		t, _ := q.tasks.pop() // a key is ready because a task waits
+		return q, t
+	}
+	l.running--
+	if l.running == 0 && l.idle != nil {
+		close(l.idle)
+		l.idle = nil
+	}
+	return nil, nil
+}
+
+func (l *lanes) newQueue(key string) *keyQueue {
+	if n := len(l.spare); n > 0 {
+		q := l.spare[n-1]
+		l.spare = l.spare[:n-1]
+		q.key = key
+		return q
+	}
+	return &keyQueue{key: key}
+}
+
+// forget drops what waits. What runs goes on.
+func (l *lanes) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for q, ok := l.ready.pop(); ok; q, ok = l.ready.pop() {
+		delete(l.keys, q.key)
+	}
+	for _, q := range l.keys {
+		q.tasks.clear()
+	}
+}
+
+// done returns a channel that is closed when nothing runs. Nothing must be added before.
+func (l *lanes) done() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.idle == nil {
+		l.idle = make(chan struct{})
+	}
+	idle := l.idle
+	if l.running == 0 {
+		close(l.idle)
+		l.idle = nil
+	}
+	return idle
+}
+
+// queue is a first-in first-out list that reuses its memory.
+type queue[T any] struct {
+	items []T
+	head  int
+}
+
+func (q *queue[T]) push(v T) {
+	if q.head > 0 && len(q.items) == cap(q.items) {
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
+	}
+	q.items = append(q.items, v)
+}
+
+func (q *queue[T]) pop() (v T, ok bool) {
+	if q.empty() {
+		return v, false
+	}
+	var zero T
+	v, q.items[q.head] = q.items[q.head], zero
+	q.head++
+	if q.empty() {
+		q.items, q.head = q.items[:0], 0
+	}
+	return v, true
+}
+
+func (q *queue[T]) empty() bool { return q.head == len(q.items) }
+
+func (q *queue[T]) clear() {
+	clear(q.items)
+	q.items, q.head = q.items[:0], 0
+}

@@ -1,0 +1,281 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events"
+)
+
+// BatchHandler handles events in the order of the log. When it returns nil, all of them are acknowledged; it has stored their effect and its
+// position by then. An error makes the reader ask for the position again and start over behind it: nothing is skipped.
+//
+// An event that can't be read comes in its place as a [Delivery] with Err set, after it was parked as a dead letter. It has no effect, but the position must
+// pass it, and it may be the last one of the log.
+type BatchHandler func(ctx context.Context, ds []Delivery) error
+
+// LogConfig configures a reader of a whole stream in its order, as analytics reads TIMELINE: one partition, one goroutine, and a
+// position of its own that is stored with what was computed.
+type LogConfig struct {
+	Group    events.Group // one partition
+	Handler  BatchHandler
+	MaxBatch int // most events in one call; default 1,000
+	// Position returns the last sequence whose effect is stored; reading starts behind it. It is called at every take-over and reset.
+	Position func(ctx context.Context) (uint64, error)
+	Drain    time.Duration // how long a stopping member lets the handler finish before its context ends; default 3 s
+}
+
+func (c LogConfig) withDefaults() LogConfig {
+	setDefault(&c.MaxBatch, 1000)
+	setDefault(&c.Drain, 3*time.Second)
+	return c
+}
+
+// Validate reports every error of the configuration, joined.
+func (c LogConfig) Validate() error {
+	errs := []error{validateGroup(c.Group), notNegative("max batch", c.MaxBatch), notNegative("drain", c.Drain)}
+	if c.Handler == nil {
+		errs = append(errs, errors.New("handler: required, is nil"))
+	}
+	if c.Position == nil {
+		errs = append(errs, errors.New("position: required, is nil"))
+	}
+	if c.Group.Partitions != 1 {
+		errs = append(errs, fmt.Errorf("group: partitions: is %d, must be 1", c.Group.Partitions))
+	}
+	return errors.Join(errs...)
+}
+
+// Log is one member that reads a stream in order. Others stand by.
+type Log struct {
+	cfg      LogConfig
+	reader   *reader
+	log      *slog.Logger
+	metrics  *metrics
+	tracing  tracing
+	letters  *letters
+	template string
+
+	next     uint64 // consumer sequence of the last message accepted
+	last     uint64 // stream sequence of the last event handled
+	failures int
+	life     context.Context // of the handler
+}
+
+// NewLog checks the configuration; Run reads.
+func NewLog(cfg LogConfig, deps Deps) (*Log, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("log reader %q: %w", cfg.Group.Name, err)
+	}
+	if deps.JS == nil {
+		return nil, fmt.Errorf("log reader %q: JetStream: required, is nil", cfg.Group.Name)
+	}
+	t := deps.Telemetry.OrNothing()
+	m, err := newMetrics(t.Meter, cfg.Group.Name)
+	if err != nil {
+		return nil, fmt.Errorf("log reader %q: metrics: %w", cfg.Group.Name, err)
+	}
+	l := &Log{
+		cfg: cfg, metrics: m, tracing: newTracing(t), template: groupTemplate(cfg.Group),
+		letters: &letters{js: deps.JS, group: cfg.Group.Name, subjects: deps.Subjects, metrics: m},
+	}
+	l.reader = newReader(deps.JS, cfg.Group, 0, t.Logger, m, cfg.MaxBatch, l)
+	l.log = l.reader.log
+	return l, nil
+}
+
+// Ready is closed when the stream is read, by this member or by another.
+func (l *Log) Ready() <-chan struct{} { return l.reader.ready }
+
+// Healthy says why the reader stands still, or nil.
+func (l *Log) Healthy() error {
+	if l.letters.refused.Load() > 0 {
+		return fmt.Errorf("log reader %s: a dead letter is refused by the broker; nothing new is read", l.cfg.Group.Name)
+	}
+	return nil
+}
+
+// Run reads until ctx ends and returns nil after a clean stop. An error, which wraps [ErrTopology], means that the broker does not hold the
+// consumer as the topology declares it.
+func (l *Log) Run(ctx context.Context) error {
+	if err := checkConsumer(ctx, l.reader.js, l.cfg.Group, 0); err != nil {
+		return fmt.Errorf("log reader %s: %w", l.cfg.Group.Name, err)
+	}
+	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(l.cfg.Drain, func() { end(errStopping) }) })
+	defer stop()
+	l.life = life
+	l.reader.run(ctx)
+	return nil
+}
+
+// stranded: what a dead owner was sent, and a position that does not fit the consumer's, as after results were thrown away to compute them again.
+func (l *Log) stranded(ctx context.Context, info *jetstream.ConsumerInfo) (uint64, bool, error) {
+	position, err := l.position(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	return position + 1, info.NumAckPending > 0 || position < info.AckFloor.Stream, nil
+}
+
+func (l *Log) position(ctx context.Context) (uint64, error) {
+	position, err := l.cfg.Position(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read position: %w", err)
+	}
+	return position, nil
+}
+
+// begin asks for the position: the reader's own record is the truth, the consumer's ack floor follows it.
+func (l *Log) begin(ctx context.Context, _ uint64) (uint64, error) {
+	position, err := l.position(ctx)
+	if err != nil {
+		return 0, err
+	}
+	l.next, l.last = 0, position
+	return position + 1, nil
+}
+
+func (l *Log) settled(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	return l.reader.settled(ctx, l.last)
+}
+
+// read hands over what waits, batch by batch, until the term ends.
+func (l *Log) read(ctx context.Context, pull *puller) ending {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := pull.want(2 * l.cfg.MaxBatch); err != nil {
+			l.log.DebugContext(ctx, "not asked for messages", "error", err)
+		}
+		select {
+		case m := <-pull.msgs:
+			batch, why, over := l.collect(pull, m)
+			if len(batch) > 0 && !l.deliver(ctx, batch) {
+				if ctx.Err() != nil {
+					return endStopped
+				}
+				return endJump
+			}
+			if over {
+				return why
+			}
+		case now := <-tick.C:
+			pull.stale(now)
+		case <-ctx.Done():
+			return endStopped
+		}
+	}
+}
+
+// collect takes m and what waits behind it, as long as it is contiguous.
+func (l *Log) collect(pull *puller, m *nats.Msg) (batch []*task, why ending, over bool) {
+	for {
+		t, why, over := l.take(pull, m)
+		if t != nil {
+			batch = append(batch, t)
+		}
+		if over || len(batch) == l.cfg.MaxBatch {
+			return batch, why, over
+		}
+		select {
+		case m = <-pull.msgs:
+		default:
+			return batch, 0, false
+		}
+	}
+}
+
+// take judges one message. The consumer's sequence must be contiguous; the stream's may jump, where messages have expired.
+func (l *Log) take(pull *puller, m *nats.Msg) (t *task, why ending, over bool) {
+	switch pull.read(m) {
+	case answerPinLost:
+		return nil, endPinLost, true
+	case answerGone:
+		return nil, endGone, true
+	case answerNews:
+		return nil, 0, false
+	case answerMessage:
+	}
+	seq, err := sequencesOf(m)
+	if err != nil || seq.consumer != l.next+1 {
+		return nil, endJump, true
+	}
+	l.next = seq.consumer
+	if seq.stream <= l.last {
+		l.metrics.duplicates.add(l.life)
+		l.ack(&task{msg: m, seq: seq})
+		return nil, 0, false
+	}
+	if seq.delivered > 1 { // not handled, but sent before in this term: there is a gap in what we have
+		return nil, endJump, true
+	}
+	l.last = seq.stream
+	return newTask(m, seq, l.cfg.Group.Stream, 0), 0, false
+}
+
+// deliver parks what can't be read, calls the handler and acknowledges. false: start over from the position.
+func (l *Log) deliver(ctx context.Context, batch []*task) bool {
+	ds := make([]Delivery, len(batch))
+	for i, t := range batch {
+		if t.delivery.Err != nil && !l.park(ctx, t) {
+			return false
+		}
+		t.delivery.Attempt = l.failures + 1
+		ds[i] = t.delivery
+	}
+	if err := l.call(ds); err != nil {
+		l.failures++
+		wait := backoff(l.failures, 100*time.Millisecond, 5*time.Second)
+		l.metrics.retried.add(l.life)
+		l.log.WarnContext(l.life, "batch failed, starting over from the stored position", "error", err, "first", batch[0].seq.stream, "events", len(batch), "wait", wait)
+		sleep(ctx, wait)
+		return false
+	}
+	l.failures = 0
+	for _, t := range batch {
+		l.metrics.handled.add(l.life)
+		l.ack(t)
+	}
+	return true
+}
+
+func (l *Log) park(ctx context.Context, t *task) bool {
+	v := verdict{reason: ReasonUndecodable, err: t.delivery.Err, traceparent: t.delivery.Event.TraceParent}
+	err := l.letters.park(ctx, t, v, func() { _ = t.msg.InProgress() }, func(err error) {
+		l.log.ErrorContext(l.life, "dead letter refused: the reader stands still until it is stored", "error", err, "sequence", t.seq.stream)
+	})
+	if err != nil {
+		return false
+	}
+	l.log.WarnContext(l.life, "dead letter", "reason", v.reason, "error", v.err, "sequence", t.seq.stream)
+	return true
+}
+
+func (l *Log) call(ds []Delivery) (err error) {
+	ctx, span := l.tracing.batch(l.life, ds, l.template, l.cfg.Group.Name)
+	started := l.metrics.start()
+	defer func() {
+		if value := recover(); value != nil {
+			err = &panicked{value: value}
+			l.log.ErrorContext(ctx, "handler panicked", "panic", value)
+		}
+		l.metrics.took(ctx, started)
+		endSpan(span, err)
+	}()
+	return l.cfg.Handler(ctx, ds)
+}
+
+func (l *Log) ack(t *task) {
+	if err := t.msg.Ack(); err != nil {
+		l.log.DebugContext(l.life, "acknowledgement not sent", "error", err, "sequence", t.seq.stream)
+	}
+}

@@ -1,0 +1,200 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events"
+)
+
+// partition reads one partition of a group: it holds the reading rule (see doc.go) and what a term knows.
+type partition struct {
+	reader   *reader
+	group    events.Group
+	number   int
+	template string
+	log      *slog.Logger
+	metrics  *metrics
+	tracing  tracing
+	letters  *letters
+
+	handler Handler
+	timeout time.Duration
+	retries []time.Duration
+	drain   time.Duration
+
+	window *window
+	lanes  *lanes
+	gate   *gate
+	next   uint64              // consumer sequence of the last message accepted
+	high   uint64              // newest event that anybody may have handled before this term
+	redone map[uint64]struct{} // handled by us in an earlier term, above the ack floor: the broker sends them again
+
+	life     context.Context // of handlers: ends when a stopping member has no more time
+	endLife  context.CancelCauseFunc
+	patience context.Context // of waits between tries: ends with the term
+	stuck    error
+}
+
+var errStopping = errors.New("the member of the consumer group stops")
+
+// stranded: what a dead owner was sent and did not acknowledge would come only after AckWait.
+func (p *partition) stranded(_ context.Context, info *jetstream.ConsumerInfo) (uint64, bool, error) {
+	yes := info.NumAckPending > 0
+	if yes {
+		p.high = max(p.high, info.Delivered.Stream) // the reset makes the broker forget it
+	}
+	return 0, yes, nil
+}
+
+// begin notes the suspects (what was delivered above the ack floor, and so may have been handled) and makes the term's state.
+func (p *partition) begin(ctx context.Context, first uint64) (uint64, error) {
+	floor, accepted := p.window.bounds()
+	info, err := p.reader.settled(ctx, floor)
+	if err != nil {
+		return 0, err
+	}
+	delivered := info.Delivered.Stream
+	if first != 0 && delivered == first {
+		delivered-- // only the message that brought the pin, which nobody handled
+	}
+	p.high = max(p.high, accepted, delivered)
+	for _, seq := range p.window.reset(info.AckFloor.Stream) {
+		p.redone[seq] = struct{}{}
+	}
+	if info.AckFloor.Stream < floor { // an operator moved the group back, to handle again what was handled
+		p.log.InfoContext(ctx, "the group was moved back", "from", floor, "to", info.AckFloor.Stream)
+		p.gate.open()
+		clear(p.redone)
+	}
+	for seq := range p.redone {
+		if seq <= info.AckFloor.Stream {
+			delete(p.redone, seq)
+		}
+	}
+	p.next = 0
+	return 0, nil
+}
+
+func (p *partition) settled(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	floor, _ := p.window.bounds()
+	return p.reader.settled(ctx, floor)
+}
+
+// read accepts messages and hands them to the lanes until the term ends.
+func (p *partition) read(ctx context.Context, pull *puller) ending {
+	patience, end := context.WithCancel(p.life)
+	p.patience = patience
+	defer end()
+	why := p.accept(ctx, pull)
+	if why != endStopped {
+		p.lanes.forget()
+		end()
+		p.awaitLanes()
+		return why
+	}
+	// A stopping member finishes what it has accepted, so that the next owner finds no gap above the ack floor; what waits for a retry is given back at once.
+	end()
+	idle := p.lanes.done()
+	timer := time.NewTimer(p.drain)
+	defer timer.Stop()
+	select {
+	case <-idle:
+	case <-timer.C:
+		p.lanes.forget()
+		p.endLife(errStopping)
+		p.awaitLanes()
+	}
+	return why
+}
+
+// awaitLanes waits for running handlers. One that ignores its context keeps the partition: two calls for one key must not run at once.
+func (p *partition) awaitLanes() {
+	idle := p.lanes.done()
+	for {
+		select {
+		case <-idle:
+			return
+		case <-time.After(p.timeout + time.Second):
+			p.log.WarnContext(p.life, "a handler runs longer than its time limit and ignores its context; the partition waits for it")
+		}
+	}
+}
+
+// accept is the inner loop of a term.
+func (p *partition) accept(ctx context.Context, pull *puller) ending {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if p.letters.refused.Load() == 0 {
+			if err := pull.want(p.window.free(pull.most)); err != nil {
+				p.log.DebugContext(ctx, "not asked for messages", "error", err)
+			}
+		}
+		select {
+		case m := <-pull.msgs:
+			if why, over := p.take(pull, m); over {
+				return why
+			}
+		case <-p.window.room:
+		case now := <-tick.C:
+			pull.stale(now)
+		case <-ctx.Done():
+			return endStopped
+		}
+	}
+}
+
+// take judges one message by the reading rule.
+func (p *partition) take(pull *puller, m *nats.Msg) (why ending, over bool) {
+	switch pull.read(m) {
+	case answerPinLost:
+		return endPinLost, true
+	case answerGone:
+		return endGone, true
+	case answerNews:
+		return 0, false
+	case answerMessage:
+	}
+	seq, err := sequencesOf(m)
+	if err != nil || seq.consumer != p.next+1 {
+		return endJump, true // not acknowledged: it comes again after the reset
+	}
+	if seq.delivered > 1 {
+		return p.redelivered(m, seq)
+	}
+	p.next = seq.consumer
+	t := newTask(m, seq, p.group.Stream, p.number)
+	t.delivery.Repeated = seq.stream <= p.high
+	p.window.add(t)
+	if _, ours := p.redone[seq.stream]; ours {
+		delete(p.redone, seq.stream)
+		p.metrics.duplicates.add(p.life)
+		p.settle(t)
+		return 0, false
+	}
+	p.lanes.add(t)
+	return 0, false
+}
+
+// redelivered judges what the broker sends a second time within a term, because AckWait passed or an acknowledgement was lost.
+func (p *partition) redelivered(m *nats.Msg, seq sequences) (why ending, over bool) {
+	done, inFlight := p.window.known(seq.stream)
+	switch {
+	case done:
+		p.metrics.duplicates.add(p.life)
+		if err := m.Ack(); err != nil {
+			p.log.DebugContext(p.life, "acknowledgement not sent", "error", err, "sequence", seq.stream)
+		}
+	case inFlight: // its handler will acknowledge it
+	default:
+		return endJump, true
+	}
+	p.next = seq.consumer
+	return 0, false
+}

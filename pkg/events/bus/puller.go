@@ -1,0 +1,204 @@
+package bus
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// puller asks one durable consumer for messages, over the pull request of the JetStream API, with the pin.
+//
+// The client library's Consume asks for more as messages are taken from it. An owner must do two things that it can't: ask for no more than
+// it has room for, and keep the pin while it has no room. The pin lives on requests alone: an owner that waits for a slow handler would lose it.
+//
+// A puller serves one term (see doc.go): its inbox is new, so that nothing that was asked for before a reset can come in after it.
+// Its methods are for one goroutine.
+type puller struct {
+	nc      *nats.Conn
+	subject string // of the pull requests
+	inbox   string
+	sub     *nats.Subscription
+	msgs    chan *nats.Msg
+	pin     string        // empty: not pinned, the first message brings it
+	most    int           // messages asked for at once
+	expires time.Duration // of one request
+
+	open    int       // messages asked for and not yet here
+	expired time.Time // when the broker has dropped the last request
+
+	keep *keepAlive
+}
+
+// pullRequest is the body of $JS.API.CONSUMER.MSG.NEXT.
+type pullRequest struct {
+	Batch    int           `json:"batch"`
+	Expires  time.Duration `json:"expires,omitempty"`
+	MaxBytes int           `json:"max_bytes,omitempty"`
+	NoWait   bool          `json:"no_wait,omitempty"`
+	Group    string        `json:"group"`
+	Pin      string        `json:"id,omitempty"`
+}
+
+const pinHeader = "Nats-Pin-Id"
+
+// newPuller subscribes; ask asks. Without a pin it stands by: its first message is the sign that it was given the pin.
+func newPuller(js jetstream.JetStream, stream, consumer, pin string, most int, pinnedTTL time.Duration) (*puller, error) {
+	nc := js.Conn()
+	p := &puller{
+		nc: nc, subject: apiSubject(js, "CONSUMER.MSG.NEXT."+stream+"."+consumer), inbox: nc.NewInbox(),
+		pin: pin, most: most, expires: max(pinnedTTL/2, 500*time.Millisecond),
+	}
+	const statuses = 64 // room for what the broker says beside messages
+	p.msgs = make(chan *nats.Msg, 2*most+statuses)
+	sub, err := nc.ChanSubscribe(p.inbox+".*", p.msgs)
+	if err != nil {
+		return nil, fmt.Errorf("pull from %s: %w", consumer, err)
+	}
+	p.sub = sub
+	if pin != "" {
+		p.keep = startKeepAlive(nc, p.subject, p.inbox, pin, pinnedTTL)
+	}
+	return p, nil
+}
+
+// apiSubject is a subject of the JetStream API, with the prefix or domain that the connection was made for.
+func apiSubject(js jetstream.JetStream, name string) string {
+	o := js.Options()
+	prefix := o.APIPrefix
+	if prefix == "" {
+		prefix = jetstream.DefaultAPIPrefix
+	}
+	if o.Domain != "" {
+		prefix = "$JS." + o.Domain + ".API."
+	}
+	return strings.TrimSuffix(prefix, ".") + "." + name
+}
+
+// want asks for as much as there is room for, in few and large requests. room does not yet count what was asked for.
+func (p *puller) want(room int) error {
+	n := min(room-p.open, p.most)
+	if n <= 0 || (p.open > 0 && n < p.most/2) {
+		return nil
+	}
+	body, err := json.Marshal(pullRequest{Batch: n, Expires: p.expires, Group: pinGroup, Pin: p.pin})
+	if err != nil {
+		return fmt.Errorf("pull: %w", err)
+	}
+	if err := p.nc.PublishRequest(p.subject, p.inbox+".m", body); err != nil {
+		return fmt.Errorf("pull: %w", err)
+	}
+	p.open += n
+	p.expired = time.Now().Add(p.expires)
+	p.keep.asked()
+	return nil
+}
+
+// answer is what the broker sent: a message, or news about a request.
+type answer int
+
+const (
+	answerMessage answer = iota
+	answerNews           // a request ended; ask again
+	answerPinLost        // another member is the owner, or may become it
+	answerGone           // the consumer does not exist any more
+)
+
+// read says what m is and keeps count. Stored messages come with the subject they were stored under, news with the inbox's.
+func (p *puller) read(m *nats.Msg) answer {
+	if !strings.HasPrefix(m.Subject, p.inbox) {
+		p.open--
+		return answerMessage
+	}
+	switch status := m.Header.Get("Status"); {
+	case status == "423":
+		return answerPinLost
+	case status == "409" && strings.Contains(strings.ToLower(m.Header.Get("Description")), "consumer deleted"):
+		return answerGone
+	case strings.HasSuffix(m.Subject, keepAliveSuffix):
+		return answerNews
+	}
+	left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
+	if err != nil {
+		left = p.open
+	}
+	p.open = max(p.open-left, 0)
+	return answerNews
+}
+
+// stale forgets requests that a broker which was restarted will never answer.
+func (p *puller) stale(now time.Time) {
+	if p.open > 0 && now.After(p.expired.Add(p.expires)) {
+		p.open = 0
+	}
+}
+
+// stop ends the pulling. What is asked for but not here stays in the broker: nobody listens, so it sends nothing.
+func (p *puller) stop() {
+	p.keep.stop()
+	_ = p.sub.Unsubscribe() // the connection may be closed, then it ended with it
+}
+
+const keepAliveSuffix = ".keep"
+
+// keepAlive keeps the pin while its owner has no reason to ask for messages. A request resets the pin's clock when it reaches the broker; this one
+// allows one byte, so no message ever fits it, and the broker drops it.
+type keepAlive struct {
+	nc             *nats.Conn
+	subject, reply string
+	body           []byte
+	every          time.Duration
+
+	mu    sync.Mutex
+	last  time.Time
+	timer *time.Timer // nil: stopped
+}
+
+func startKeepAlive(nc *nats.Conn, subject, inbox, pin string, pinnedTTL time.Duration) *keepAlive {
+	body, _ := json.Marshal(pullRequest{Batch: 1, MaxBytes: 1, NoWait: true, Group: pinGroup, Pin: pin}) // strings and numbers: can't fail
+	k := &keepAlive{nc: nc, subject: subject, reply: inbox + keepAliveSuffix, body: body, every: pinnedTTL / 4}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.timer = time.AfterFunc(0, k.beat)
+	return k
+}
+
+func (k *keepAlive) beat() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.timer == nil {
+		return
+	}
+	if now := time.Now(); now.Sub(k.last) >= k.every {
+		_ = k.nc.PublishRequest(k.subject, k.reply, k.body) // fails on a closed connection only, and then the pin is lost anyway
+		k.last = now
+	}
+	k.timer.Reset(k.every)
+}
+
+// asked says that a request went out, which keeps the pin as well.
+func (k *keepAlive) asked() {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	k.last = time.Now()
+	k.mu.Unlock()
+}
+
+func (k *keepAlive) stop() {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.timer != nil {
+		k.timer.Stop()
+		k.timer = nil
+	}
+}

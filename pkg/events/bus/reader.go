@@ -1,0 +1,320 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events"
+)
+
+// reader reads one durable consumer while it holds the pin, and stands by while another member does. It knows the protocol of
+// ownership; what is done with the messages of a term is its work's.
+type reader struct {
+	js        jetstream.JetStream
+	group     events.Group
+	partition int
+	consumer  string
+	log       *slog.Logger
+	metrics   *metrics
+	most      int // messages asked for at once
+	work      work
+
+	ready     chan struct{}
+	readyOnce sync.Once
+	owner     atomic.Bool
+}
+
+// work is what a reader does with the messages that it owns.
+type work interface {
+	// stranded reports whether info, seen while nobody holds the pin, shows events that no message would wake us for, and where
+	// to reset to (0: the ack floor) so that they come.
+	stranded(ctx context.Context, info *jetstream.ConsumerInfo) (from uint64, yes bool, err error)
+	// begin prepares a term and says where to reset to. first is the stream sequence of the message that came with the pin, which was dropped; 0 for none.
+	begin(ctx context.Context, first uint64) (from uint64, err error)
+	// read handles messages until the term ends. It returns when nothing of the term runs any more.
+	read(ctx context.Context, pull *puller) ending
+	// settled waits, for a short time, until the broker has every acknowledgement of the term.
+	settled(ctx context.Context) (*jetstream.ConsumerInfo, error)
+}
+
+// ending is why a term ended.
+type ending int
+
+const (
+	endJump    ending = iota // the sequence broke: begin again
+	endPinLost               // another member owns the partition, or may
+	endStopped               // we are asked to stop
+	endGone                  // the consumer is not there any more
+)
+
+func (e ending) String() string {
+	return [...]string{"sequence broken", "pin lost", "stopped", "consumer gone"}[e]
+}
+
+var errConsumerGone = errors.New("the consumer does not exist any more")
+
+const (
+	requestTimeout = 5 * time.Second
+	releaseTimeout = 2 * time.Second
+)
+
+// run reads until ctx ends.
+func (r *reader) run(ctx context.Context) {
+	failures := 0
+	for ctx.Err() == nil {
+		pin, first, err := r.standBy(ctx)
+		if err == nil {
+			err = r.own(ctx, pin, first)
+		}
+		if err == nil || ctx.Err() != nil {
+			failures = 0
+			continue
+		}
+		failures++
+		wait := backoff(failures, 100*time.Millisecond, 5*time.Second)
+		r.log.WarnContext(ctx, "reading failed, trying again", "error", err, "wait", wait)
+		sleep(ctx, wait)
+	}
+}
+
+// standBy waits until the broker gives us the pin. It is given with a message, to the request that has waited longest while nobody held
+// it. What a dead owner held would not wake anybody before AckWait, though, so while nobody holds the pin we look for that, and reset.
+func (r *reader) standBy(ctx context.Context) (pin string, first uint64, err error) {
+	pull, err := newPuller(r.js, r.group.Stream, r.consumer, "", 1, r.group.PinnedTTL)
+	if err != nil {
+		return "", 0, err
+	}
+	defer pull.stop()
+	look := time.NewTimer(0)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return "", 0, nil
+		case <-look.C:
+			if err := r.look(ctx, pull); err != nil {
+				return "", 0, err
+			}
+			look.Reset(jitter(r.group.PinnedTTL / 2))
+		case m := <-pull.msgs:
+			switch pull.read(m) {
+			case answerGone:
+				return "", 0, errConsumerGone
+			case answerMessage:
+				meta, err := m.Metadata()
+				if err != nil {
+					return "", 0, fmt.Errorf("read metadata: %w", err)
+				}
+				return m.Header.Get(pinHeader), meta.Sequence.Stream, nil
+			case answerNews, answerPinLost:
+				if err := r.ask(pull); err != nil {
+					return "", 0, err
+				}
+			}
+		}
+	}
+}
+
+// look reads the consumer's state for stranded events, and asks for messages where the last request was lost.
+func (r *reader) look(ctx context.Context, pull *puller) error {
+	info, err := r.info(ctx)
+	if err != nil {
+		return err
+	}
+	if pinned(info) == "" {
+		from, yes, err := r.work.stranded(ctx, info)
+		if err != nil {
+			return err
+		}
+		if yes {
+			r.log.InfoContext(ctx, "nobody reads, events wait: resetting the consumer", "ack_floor", info.AckFloor.Stream, "delivered", info.Delivered.Stream)
+			if err := r.reset(ctx, from); err != nil {
+				return err
+			}
+		}
+	}
+	pull.stale(time.Now())
+	if err := r.ask(pull); err != nil {
+		return err
+	}
+	r.readyOnce.Do(func() { close(r.ready) })
+	return nil
+}
+
+func (r *reader) ask(pull *puller) error { return pull.want(1) }
+
+// own reads term after term until the pin is lost or ctx ends.
+func (r *reader) own(ctx context.Context, pin string, first uint64) error {
+	r.log.DebugContext(ctx, "owns the partition", "pin", pin)
+	r.owner.Store(true)
+	defer r.owner.Store(false)
+	quick := 0
+	for {
+		started := time.Now()
+		end, err := r.term(ctx, pin, first)
+		if err != nil {
+			return err
+		}
+		first = 0
+		switch end {
+		case endStopped, endPinLost:
+			r.log.DebugContext(ctx, "gave the partition up", "why", end.String())
+			return nil
+		case endGone:
+			return errConsumerGone
+		case endJump:
+		}
+		r.metrics.resets.add(ctx)
+		r.log.InfoContext(ctx, "deliveries are not contiguous: starting over from the ack floor")
+		if time.Since(started) > time.Second {
+			quick = 0
+			continue
+		}
+		quick++ // somebody else resets or reads without the pin: don't fight at full speed
+		sleep(ctx, backoff(quick, 5*time.Millisecond, time.Second))
+	}
+}
+
+// term is one reset and what is read until the sequence breaks.
+func (r *reader) term(ctx context.Context, pin string, first uint64) (ending, error) {
+	if ctx.Err() != nil {
+		return endStopped, nil
+	}
+	// The keep-alive starts with the puller, so the pin outlives a slow begin. It asks for nothing before want.
+	pull, err := newPuller(r.js, r.group.Stream, r.consumer, pin, r.most, r.group.PinnedTTL)
+	if err != nil {
+		return endJump, err
+	}
+	defer pull.stop()
+	from, err := r.work.begin(ctx, first)
+	if err != nil {
+		return endJump, err
+	}
+	if err := r.reset(ctx, from); err != nil {
+		return endJump, err
+	}
+	end := r.work.read(ctx, pull)
+	if end == endStopped {
+		pull.stop()
+		r.release(ctx)
+	}
+	return end, nil
+}
+
+// release hands the partition over cleanly: acknowledgements are in, what we were sent but did not take is back in the broker, the pin is free.
+func (r *reader) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	info, err := r.work.settled(ctx)
+	if err == nil && info.Delivered.Stream > info.AckFloor.Stream {
+		err = r.reset(ctx, 0)
+	}
+	if err == nil {
+		err = r.unpin(ctx)
+	}
+	if err != nil { // the next owner finds out by itself, only later
+		r.log.WarnContext(ctx, "could not hand the partition over", "error", err)
+	}
+}
+
+// info reads the consumer's state from its leader.
+func (r *reader) info(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	consumer, err := r.js.Consumer(ctx, r.group.Stream, r.consumer)
+	if err != nil {
+		return nil, fmt.Errorf("read consumer %s: %w", r.consumer, err)
+	}
+	return consumer.CachedInfo(), nil // just read
+}
+
+// reset moves the consumer back: to its ack floor, or to the sequence from. Pending deliveries are forgotten, consumer sequences start at 1.
+func (r *reader) reset(ctx context.Context, from uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var err error
+	if from == 0 {
+		_, err = r.js.ResetConsumer(ctx, r.group.Stream, r.consumer)
+	} else {
+		_, err = r.js.ResetConsumerToSequence(ctx, r.group.Stream, r.consumer, from)
+	}
+	if err != nil {
+		return fmt.Errorf("reset consumer %s: %w", r.consumer, err)
+	}
+	return nil
+}
+
+// unpin frees the pin. The client library's call reads the stream's info first, which members need not be allowed to do.
+func (r *reader) unpin(ctx context.Context) error {
+	subject := apiSubject(r.js, "CONSUMER.UNPIN."+r.group.Stream+"."+r.consumer)
+	if _, err := r.js.Conn().RequestWithContext(ctx, subject, []byte(`{"group":"`+pinGroup+`"}`)); err != nil {
+		return fmt.Errorf("unpin consumer %s: %w", r.consumer, err)
+	}
+	return nil
+}
+
+// pinned is the id of the pin, empty where nobody holds it.
+func pinned(info *jetstream.ConsumerInfo) string {
+	for _, g := range info.PriorityGroups {
+		if g.Group == pinGroup {
+			return g.PinnedClientID
+		}
+	}
+	return ""
+}
+
+// settled waits until the ack floor has reached the sequence floor, for a second at most, and returns the consumer's state.
+func (r *reader) settled(ctx context.Context, floor uint64) (*jetstream.ConsumerInfo, error) {
+	const tries = 20
+	for i := 1; ; i++ {
+		info, err := r.info(ctx)
+		if err != nil || info.AckFloor.Stream >= floor || i == tries {
+			return info, err
+		}
+		sleep(ctx, time.Duration(min(i, 5))*10*time.Millisecond)
+	}
+}
+
+// sequences are the numbers of a delivery.
+type sequences struct {
+	stream, consumer, delivered uint64
+	stored                      time.Time
+}
+
+func sequencesOf(m *nats.Msg) (sequences, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return sequences{}, fmt.Errorf("read metadata: %w", err)
+	}
+	return sequences{stream: meta.Sequence.Stream, consumer: meta.Sequence.Consumer, delivered: meta.NumDelivered, stored: meta.Timestamp}, nil
+}
+
+// backoff is the n-th wait: first doubled n-1 times, at most limit, ±20 %.
+func backoff(n int, first, limit time.Duration) time.Duration {
+	wait := first << min(n-1, 16)
+	return jitter(min(wait, limit))
+}
+
+// jitter moves d by up to 20 % either way, so that many who failed together don't try again together.
+func jitter(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64())) //nolint:gosec // spreads load, guards nothing
+}
+
+// sleep waits for d or the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
