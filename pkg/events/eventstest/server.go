@@ -5,6 +5,8 @@ package eventstest
 import (
 	"context"
 	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,10 +20,11 @@ import (
 
 const startTimeout = 15 * time.Second
 
-// Server is one embedded server, or three in one process that form a cluster.
+// Server is one embedded server, or three in one process that form a cluster. Its methods belong to the test's goroutine.
 type Server struct {
 	tb       testing.TB
 	servers  []*server.Server
+	options  []*server.Options // with the ports that the servers got, so that they come back under the same address
 	replicas int
 }
 
@@ -29,7 +32,7 @@ type Server struct {
 func Start(tb testing.TB) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, replicas: 1}
-	s.servers = []*server.Server{startServer(tb, &server.Options{ServerName: "n1", StoreDir: tb.TempDir()})}
+	s.add(&server.Options{ServerName: "n1", StoreDir: tb.TempDir()})
 	return s
 }
 
@@ -40,55 +43,95 @@ func StartCluster(tb testing.TB) *Server {
 	s := &Server{tb: tb, replicas: nodes}
 	var routes []string
 	for i := range nodes {
-		opts := &server.Options{
+		s.add(&server.Options{
 			ServerName: fmt.Sprintf("n%d", i+1), StoreDir: tb.TempDir(),
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: server.RANDOM_PORT},
-		}
-		opts.Routes = server.RoutesFromStr(joinRoutes(routes))
-		n := startServer(tb, opts)
-		s.servers = append(s.servers, n)
-		routes = append(routes, "nats://"+n.ClusterAddr().String())
+			Routes:  server.RoutesFromStr(strings.Join(routes, ",")),
+		})
+		routes = append(routes, "nats://"+s.servers[i].ClusterAddr().String())
 	}
-	Eventually(tb, startTimeout, "the cluster has a leader and all peers", func() bool {
+	s.awaitPeers()
+	return s
+}
+
+func (s *Server) awaitPeers() {
+	s.tb.Helper()
+	Eventually(s.tb, startTimeout, "the cluster has a leader and all peers", func() bool {
 		for _, n := range s.servers {
-			if n.JetStreamIsLeader() && len(n.JetStreamClusterPeers()) == nodes {
+			if n.JetStreamIsLeader() && len(n.JetStreamClusterPeers()) == len(s.servers) {
 				return true
 			}
 		}
 		return false
 	})
-	return s
 }
 
-func joinRoutes(routes []string) string {
-	out := ""
-	for i, r := range routes {
-		if i > 0 {
-			out += ","
-		}
-		out += r
+func (s *Server) add(opts *server.Options) {
+	s.tb.Helper()
+	opts.Host, opts.Port = "127.0.0.1", server.RANDOM_PORT
+	opts.JetStream, opts.NoLog, opts.NoSigs = true, true, true
+	opts.DisableJetStreamBanner = true
+	n := startServer(s.tb, opts.Clone())
+	opts.Port = n.Addr().(*net.TCPAddr).Port
+	if addr := n.ClusterAddr(); addr != nil {
+		opts.Cluster.Port = addr.Port
 	}
-	return out
+	s.servers, s.options = append(s.servers, n), append(s.options, opts)
+	node := len(s.servers) - 1
+	s.tb.Cleanup(func() { s.Stop(node) })
 }
 
 func startServer(tb testing.TB, opts *server.Options) *server.Server {
 	tb.Helper()
-	opts.Host, opts.Port = "127.0.0.1", server.RANDOM_PORT
-	opts.JetStream, opts.NoLog, opts.NoSigs = true, true, true
-	opts.DisableJetStreamBanner = true
 	s, err := server.NewServer(opts)
 	if err != nil {
 		tb.Fatalf("make nats-server: %v", err)
 	}
 	s.Start()
-	tb.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
 	if !s.ReadyForConnections(startTimeout) {
+		s.Shutdown()
 		tb.Fatalf("nats-server is not ready after %s", startTimeout)
 	}
 	return s
+}
+
+// Stop stops one node (0 for a single server). What it holds in memory is lost.
+func (s *Server) Stop(node int) {
+	s.tb.Helper()
+	s.servers[node].Shutdown()
+	s.servers[node].WaitForShutdown()
+}
+
+// Restart stops a node and starts it again on the same address and directory.
+func (s *Server) Restart(node int) {
+	s.tb.Helper()
+	s.Stop(node)
+	s.servers[node] = startServer(s.tb, s.options[node].Clone())
+	if s.replicas > 1 {
+		s.awaitPeers()
+	}
+}
+
+// StepDown makes the leader of a stream hand over to another node, and waits until there is one again.
+func (s *Server) StepDown(stream string) {
+	s.tb.Helper()
+	before := s.leader(stream)
+	if before == nil {
+		s.tb.Fatalf("stream %s has no leader", stream)
+	}
+	if err := before.JetStreamStepdownStream(server.DEFAULT_GLOBAL_ACCOUNT, stream); err != nil {
+		s.tb.Fatalf("step down %s: %v", stream, err)
+	}
+	Eventually(s.tb, startTimeout, "stream "+stream+" has a leader again", func() bool { return s.leader(stream) != nil })
+}
+
+func (s *Server) leader(stream string) *server.Server {
+	for _, n := range s.servers {
+		if n.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, stream) {
+			return n
+		}
+	}
+	return nil
 }
 
 // URL is where clients connect.

@@ -24,6 +24,10 @@ const (
 	added  = "test.amount.added.v1"
 )
 
+const waitLimit = 20 * time.Second
+
+var noTelemetry bus.Telemetry
+
 // clusters are what every promise about concurrent writers is tested on: one server, and three that replicate. They answer differently.
 var clusters = map[string]func(testing.TB) *eventstest.Server{"R1": eventstest.Start, "R3": eventstest.StartCluster}
 
