@@ -1,0 +1,117 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"time"
+
+	"github.com/tidemark/tidemark/pkg/events"
+)
+
+// System says where the parts of a running system are. It is answered on loopback only.
+type System struct {
+	NATSURL   string `json:"nats_url"`
+	CredsFile string `json:"operator_creds_file"`
+	Gateway   string `json:"gateway_url"`
+	SMTP      string `json:"smtp_addr"`
+}
+
+// System reads where the parts of the system are.
+func (c *Client) System(ctx context.Context) (System, error) {
+	var s System
+	err := c.get(ctx, "/v1/system", nil, &s)
+	return s, err
+}
+
+// The projections of which the API shows the digest.
+const (
+	ProjectionOrders  = "orders"
+	ProjectionStock   = "stock"
+	ProjectionWindows = "windows"
+)
+
+// Projection is the digest of a read model and how far it has read, by stream.
+type Projection struct {
+	Name     string            `json:"name"`
+	Position map[string]uint64 `json:"position"`
+	Count    int               `json:"count"`
+	Digest   string            `json:"digest"`  // of orders and stock
+	Queries  []QueryCounts     `json:"queries"` // of windows
+}
+
+// QueryCounts says what became of the events that a query read: Read is the sum of the others.
+type QueryCounts struct {
+	Query      string     `json:"query"`
+	Read       int64      `json:"read"`
+	Counted    int64      `json:"counted"`
+	Late       int64      `json:"late"`
+	Duplicates int64      `json:"duplicates"`
+	Unreadable int64      `json:"unreadable"`
+	Watermark  *time.Time `json:"watermark"`
+}
+
+// Projection reads a projection's digest.
+func (c *Client) Projection(ctx context.Context, name string) (Projection, error) {
+	var p Projection
+	err := c.get(ctx, "/v1/projections/"+segment(name), nil, &p)
+	return p, err
+}
+
+// The kinds of entries in the payment gateway's ledger.
+const (
+	LedgerCaptured = "captured"
+	LedgerDeclined = "declined"
+	LedgerVoided   = "voided"
+)
+
+// LedgerEntry is one line of the payment gateway's ledger. Key is the idempotency key of the payment: the order's id.
+type LedgerEntry struct {
+	At        time.Time    `json:"at"`
+	Kind      string       `json:"kind"`
+	Key       string       `json:"key"`
+	PaymentID string       `json:"payment_id"`
+	Amount    events.Minor `json:"amount_minor"`
+	Currency  string       `json:"currency"`
+}
+
+// Ledger reads the ledger of the payment gateway, which this client's address must be, oldest first and line by line. After an error it
+// ends. It is one attempt, bounded by the context alone: a ledger may be long.
+func (c *Client) Ledger(ctx context.Context) iter.Seq2[LedgerEntry, error] {
+	return func(yield func(LedgerEntry, error) bool) {
+		if err := c.ledger(ctx, yield); err != nil && !errors.Is(err, errStopped) {
+			yield(LedgerEntry{}, fmt.Errorf("read ledger: %w", err))
+		}
+	}
+}
+
+var errStopped = errors.New("stopped")
+
+func (c *Client) ledger(ctx context.Context, yield func(LedgerEntry, error) bool) error {
+	res, err := c.open(ctx, request{method: http.MethodGet, path: "/v1/ledger"})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }() // read only: nothing can be lost
+	if res.StatusCode != http.StatusOK {
+		return problem(res, nil)
+	}
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		if len(lines.Bytes()) == 0 {
+			continue
+		}
+		var e LedgerEntry
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return err
+		}
+		if !yield(e, nil) {
+			return errStopped
+		}
+	}
+	return lines.Err()
+}
