@@ -89,6 +89,7 @@ func samples() map[string]any {
 		events.TypeEventLate: events.LateEvent{
 			Query: "orders-per-minute", Reason: "too_late", EventID: "a", EventType: events.TypeOrderPlaced, EventTime: sampleTime,
 			Watermark: sampleTime.Add(time.Hour), LateByMS: 3_600_000, Stream: events.StreamOrders, Sequence: 7,
+			Missed: []events.Span{{Start: sampleTime, End: sampleTime.Add(time.Minute)}},
 		},
 	}
 }
