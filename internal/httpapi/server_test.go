@@ -1,0 +1,125 @@
+package httpapi_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/tidemark/tidemark/internal/httpapi"
+	"github.com/tidemark/tidemark/internal/run"
+)
+
+// switchable is a part whose readiness a test decides.
+type switchable struct{ ready chan struct{} }
+
+func (s switchable) Ready() <-chan struct{}        { return s.ready }
+func (s switchable) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+
+func serve(t *testing.T, parts ...run.Part) *httpapi.Server {
+	t.Helper()
+	s, err := httpapi.Listen(t.Context(), httpapi.Config{Addr: "127.0.0.1:0", Version: "test", ReadyParts: func() []run.Part { return parts }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func do(t *testing.T, method, url string, header http.Header) (int, http.Header, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, res.Header, string(body)
+}
+
+func TestHealthBeforeAndAfterOpen(t *testing.T) {
+	t.Parallel()
+	part := switchable{ready: make(chan struct{})}
+	s := serve(t, run.Part{Name: "orders", Component: part})
+	type out struct{}
+	var calls atomic.Int32
+	huma.Get(s.API(), "/v1/thing", func(context.Context, *struct{}) (*out, error) { calls.Add(1); return &out{}, nil })
+
+	if status, _, _ := do(t, http.MethodGet, s.URL()+"/livez", nil); status != http.StatusOK {
+		t.Errorf("/livez: %d", status)
+	}
+	if status, _, body := do(t, http.MethodGet, s.URL()+"/readyz", nil); status != http.StatusServiceUnavailable || !strings.Contains(body, "orders") {
+		t.Errorf("/readyz while orders is not ready: %d %s", status, body)
+	}
+	status, header, body := do(t, http.MethodGet, s.URL()+"/v1/thing", nil)
+	if status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || header.Get("Content-Type") != "application/problem+json" || calls.Load() != 0 {
+		t.Errorf("before Open: %d %v %s", status, header, body)
+	}
+	s.Open()
+	close(part.ready)
+	if status, _, _ := do(t, http.MethodGet, s.URL()+"/readyz", nil); status != http.StatusOK {
+		t.Errorf("/readyz: %d", status)
+	}
+	if status, header, _ := do(t, http.MethodGet, s.URL()+"/v1/thing", nil); status/100 != 2 || header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("after Open: %d %v", status, header)
+	}
+	_, _, body = do(t, http.MethodGet, s.URL()+"/openapi.json", nil)
+	var doc struct {
+		OpenAPI string `json:"openapi"`
+	}
+	if err := json.Unmarshal([]byte(body), &doc); err != nil || !strings.HasPrefix(doc.OpenAPI, "3.1") {
+		t.Errorf("openapi.json: %v %.100s", err, body)
+	}
+}
+
+func TestPagesOfOthersCantPost(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.Handle("POST /v1/thing", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	s.Open()
+	if status, _, _ := do(t, http.MethodPost, s.URL()+"/v1/thing", http.Header{"Sec-Fetch-Site": {"cross-site"}}); status != http.StatusForbidden {
+		t.Errorf("a cross-site POST: %d", status)
+	}
+	if status, _, _ := do(t, http.MethodPost, s.URL()+"/v1/thing", nil); status != http.StatusOK {
+		t.Errorf("a POST of no browser: %d", status)
+	}
+}
+
+func TestLoopbackOnly(t *testing.T) {
+	t.Parallel()
+	h := httpapi.LoopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	for addr, want := range map[string]int{"127.0.0.1:4000": 200, "[::1]:4000": 200, "192.0.2.7:4000": 403, "nonsense": 403} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/system", nil)
+		r.RemoteAddr = addr
+		r.Header.Set("X-Forwarded-For", "127.0.0.1")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("from %s: %d, want %d", addr, w.Code, want)
+		}
+	}
+}
