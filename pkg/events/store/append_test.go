@@ -133,6 +133,19 @@ func TestAppendRefusesWhatIsNotAllOurs(t *testing.T) {
 	}
 }
 
+// Two writers that give the same ids to what they do may gather it differently: the ends of a batch don't speak for its middle.
+func TestAppendLooksAtTheWholeBatch(t *testing.T) {
+	t.Parallel()
+	s := start(t, clusters["R1"]).open(t)
+	one, two, three := amount(1), amount(2), amount(3)
+	last := mustAppend(t, s, "ledger.a", 0, one, amount(9), three)
+	for _, expected := range []uint64{0, last} {
+		if got, err := s.Append(testContext(t), "ledger.a", expected, one, two, three); !errors.Is(err, store.ErrConflict) {
+			t.Errorf("a batch whose middle is not stored, behind %d: %d, %v", expected, got, err)
+		}
+	}
+}
+
 func TestInvalidAppends(t *testing.T) {
 	t.Parallel()
 	s := start(t, clusters["R1"]).open(t)

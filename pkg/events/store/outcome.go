@@ -38,24 +38,24 @@ func (s *Store) locate(ctx context.Context, l lock, msgs []*nats.Msg, o outcome)
 	return s.compare(ctx, msgs, first)
 }
 
-// compare tells whether the append begins at first. A batch is stored whole and in a row, so its last event is looked at besides.
+// compare tells whether the append begins at first. A batch is stored whole and in a row, and its last event is looked at first: mostly that tells. But events can
+// reach the stream in other company too, when two writers give what they do the same ids and gather it differently, so all between are looked at besides.
 func (s *Store) compare(ctx context.Context, msgs []*nats.Msg, first message) (place, uint64, error) {
 	if !same(msgs[0], first) {
 		return theirs, first.Sequence, nil
 	}
 	end := first.Sequence + uint64(len(msgs)) - 1
-	if end == first.Sequence {
-		return ours, end, nil
-	}
-	last, err := s.getFromLeader(ctx, getRequest{Sequence: end})
-	if notFound(err) {
-		return theirs, first.Sequence, nil
-	}
-	if err != nil {
-		return nothing, 0, fmt.Errorf("read the end of the batch: %w", err)
-	}
-	if !same(msgs[len(msgs)-1], last) {
-		return theirs, first.Sequence, nil // an earlier append held the first event and others than ours
+	for i := len(msgs) - 1; i > 0; i-- {
+		m, err := s.getFromLeader(ctx, getRequest{Sequence: first.Sequence + uint64(i)})
+		if notFound(err) {
+			return theirs, first.Sequence, nil
+		}
+		if err != nil {
+			return nothing, 0, fmt.Errorf("read the rest of the batch: %w", err)
+		}
+		if !same(msgs[i], m) {
+			return theirs, first.Sequence, nil // an earlier append held the first event and others than ours
+		}
 	}
 	return ours, end, nil
 }
