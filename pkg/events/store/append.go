@@ -74,15 +74,18 @@ func (s *Store) append(ctx context.Context, l lock, writes []Write) (appended, e
 	if err := checkWrites(writes); err != nil {
 		return appended{}, err
 	}
-	ctx, span := s.trace.start(ctx, len(writes))
+	ctx, span := s.spans.Start(ctx, writes[0].Subject, &writes[0].Event, len(writes))
+	a, err := s.encodeAndStore(ctx, l, writes)
+	s.spans.End(span, err, errorType(err))
+	return a, err
+}
+
+func (s *Store) encodeAndStore(ctx context.Context, l lock, writes []Write) (appended, error) {
 	msgs, err := s.encode(ctx, l, writes)
 	if err != nil {
-		span.end(err)
 		return appended{}, err
 	}
-	a, err := s.store(ctx, l, msgs)
-	span.end(err)
-	return a, err
+	return s.store(ctx, l, msgs)
 }
 
 func checkWrites(writes []Write) error {

@@ -20,12 +20,8 @@ const (
 	headerBatchCommit   = "Nats-Batch-Commit"
 )
 
-var (
-	// errBadAnswer: the broker said something that can't be understood, so nothing is known.
-	errBadAnswer = errors.New("answer of the broker can't be read")
-	// errNotConnected: nothing was sent.
-	errNotConnected = errors.New("not connected to the broker")
-)
+// errBadAnswer: the broker said something that can't be understood, so nothing is known.
+var errBadAnswer = errors.New("answer of the broker can't be read")
 
 // answer is the broker's word on a publish.
 type answer struct {
@@ -37,11 +33,11 @@ type answer struct {
 
 // send tries once to store the messages. One message is a plain publish: a batch of one would cost milliseconds on a stream that is not replicated.
 func (s *Store) send(ctx context.Context, msgs []*nats.Msg) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.pace.answer)
-	defer cancel()
-	if err := s.connected(ctx); err != nil {
+	ctx, done, err := s.patience(ctx)
+	if err != nil {
 		return answer{}, err
 	}
+	defer done()
 	if len(msgs) == 1 {
 		return s.publish(ctx, msgs[0])
 	}
@@ -69,7 +65,7 @@ func (s *Store) send(ctx context.Context, msgs []*nats.Msg) (answer, error) {
 func (s *Store) publish(ctx context.Context, msg *nats.Msg) (answer, error) {
 	reply, err := s.nc.RequestMsgWithContext(ctx, msg)
 	if err != nil {
-		return answer{}, fmt.Errorf("publish: %w", err)
+		return answer{}, fmt.Errorf("publish: %w", cause(ctx, err))
 	}
 	var a answer
 	if err := json.Unmarshal(reply.Data, &a); err != nil {
@@ -79,24 +75,4 @@ func (s *Store) publish(ctx context.Context, msg *nats.Msg) (answer, error) {
 		return answer{}, a.Error
 	}
 	return a, nil
-}
-
-// connected waits for the connection. A publish without one would go into the client's buffer and come out at some later time.
-func (s *Store) connected(ctx context.Context) error {
-	if s.nc.IsConnected() {
-		return nil
-	}
-	status := s.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
-	defer s.nc.RemoveStatusListener(status)
-	for !s.nc.IsConnected() { // looked at again, since it may have come back before we listened
-		if s.nc.IsClosed() {
-			return fmt.Errorf("%w: %w", errNotConnected, nats.ErrConnectionClosed)
-		}
-		select {
-		case <-status:
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", errNotConnected, ctx.Err())
-		}
-	}
-	return nil
 }

@@ -88,3 +88,18 @@ func notFound(err error) bool {
 func invalidAppend(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrInvalidAppend, fmt.Errorf(format, args...))
 }
+
+// errorType is the word for an error in spans and metrics.
+func errorType(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, ErrConflict):
+		return "conflict"
+	case errors.Is(err, ErrUnknownOutcome):
+		return "unknown_outcome"
+	case errors.Is(err, ErrInvalidAppend):
+		return "invalid_append"
+	}
+	return "failed"
+}

@@ -67,11 +67,11 @@ func (s *Store) load(ctx context.Context, subject string, from uint64) ([]Record
 
 // loadPart asks for a batch of a subject in one round trip. more is set where the subject goes on. With an error, what came before it is whole.
 func (s *Store) loadPart(ctx context.Context, subject string, from uint64) (part []message, more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.pace.answer)
-	defer cancel()
-	if err := s.connected(ctx); err != nil {
+	ctx, done, err := s.patience(ctx)
+	if err != nil {
 		return nil, false, err
 	}
+	defer done()
 	body, err := json.Marshal(getRequest{Sequence: from, NextBySubject: subject, Batch: loadBatch, MaxBytes: loadBytes})
 	if err != nil {
 		return nil, false, err
@@ -93,7 +93,7 @@ func collect(ctx context.Context, sub *nats.Subscription) (part []message, more 
 	for {
 		reply, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
-			return part, false, fmt.Errorf("read batch: %w", err)
+			return part, false, fmt.Errorf("read batch: %w", cause(ctx, err))
 		}
 		if err := directStatus(reply); err != nil {
 			switch reply.Header.Get(headerStatus) {

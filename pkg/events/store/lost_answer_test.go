@@ -6,7 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/eventstest"
 	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
@@ -121,6 +124,7 @@ func TestAppendWithoutABroker(t *testing.T) {
 		t.Errorf("append with an ended context: %v", err)
 	}
 	set.Stop(0)
+	eventstest.Eventually(t, waitLimit, "the connection is lost", func() bool { return nc.Status() == nats.RECONNECTING })
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if _, err := s.Append(ctx, "ledger.a", 0, amount(1)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, store.ErrUnknownOutcome) {

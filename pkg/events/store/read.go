@@ -204,10 +204,14 @@ func (s *Store) request(ctx context.Context, subject string, body []byte) (*nats
 }
 
 func (s *Store) requestOnce(ctx context.Context, subject string, body []byte) (*nats.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.pace.answer)
-	defer cancel()
-	if err := s.connected(ctx); err != nil {
+	ctx, done, err := s.patience(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return s.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Data: body})
+	defer done()
+	reply, err := s.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Data: body})
+	if err != nil {
+		return nil, cause(ctx, err)
+	}
+	return reply, nil
 }

@@ -34,7 +34,7 @@ type Store struct {
 	prefix  string // of the JetStream API, "$JS.API." by default
 	encoder *bus.Encoder
 	log     *slog.Logger
-	trace   publishTracer
+	spans   bus.PublishSpans
 	pace    pace
 }
 
@@ -61,7 +61,7 @@ func New(js jetstream.JetStream, stream string, encoder *bus.Encoder, telemetry 
 	telemetry = telemetry.OrNothing()
 	return &Store{
 		js: js, nc: js.Conn(), stream: stream, prefix: apiPrefix(js), encoder: encoder,
-		log: telemetry.Logger, trace: newPublishTracer(telemetry, stream), pace: defaultPace(),
+		log: telemetry.Logger, spans: bus.NewPublishSpans(telemetry), pace: defaultPace(),
 	}
 }
 
