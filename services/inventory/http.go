@@ -103,6 +103,37 @@ func (s *Service) Routes(api huma.API) {
 		OperationID: "get-stock-projection", Method: http.MethodGet, Path: "/v1/projections/stock", Tags: tags,
 		Summary: "The state in one digest, and the position it is of", Errors: []int{503},
 	}, s.getProjection)
+	s.slashRoutes(api)
+}
+
+// restInput is a path behind /v1/stock/ as net/http gives it to a "{rest...}": unescaped.
+type restInput struct {
+	Rest string `path:"rest"`
+}
+
+type restReceiptInput struct {
+	Rest string `path:"rest"`
+	Key  string `header:"Idempotency-Key" maxLength:"255"`
+	Body StockReceiptRequest
+}
+
+// slashRoutes serve the one SKU that "{sku}" does not match: net/http takes a segment %2F, which is "/" alone, for the end of a path.
+func (s *Service) slashRoutes(api huma.API) {
+	const path = "/v1/stock/{rest...}"
+	huma.Register(api, huma.Operation{OperationID: "get-stock-slash", Method: http.MethodGet, Path: path, Hidden: true},
+		func(ctx context.Context, in *restInput) (*stockOutput, error) {
+			if in.Rest != "/" {
+				return nil, huma.Error404NotFound("no such page; a SKU must be path-escaped")
+			}
+			return s.getStock(ctx, &skuInput{SKU: in.Rest})
+		})
+	huma.Register(api, huma.Operation{OperationID: "receive-stock-slash", Method: http.MethodPost, Path: path, Hidden: true},
+		func(ctx context.Context, in *restReceiptInput) (*receiptOutput, error) {
+			if in.Rest != "//receipts" {
+				return nil, huma.Error404NotFound("no such page; a SKU must be path-escaped")
+			}
+			return s.receiveStock(ctx, &receiptInput{SKU: "/", Key: in.Key, Body: in.Body})
+		})
 }
 
 func (s *Service) getStock(_ context.Context, in *skuInput) (*stockOutput, error) {

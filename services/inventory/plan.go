@@ -136,13 +136,13 @@ func (d *decider) lastOf(ctx context.Context, orderID string) (orderState, error
 	return o, nil
 }
 
-// event makes the event of STOCK for a change, and its subject. The id comes from what it answers, so that the broker and the readers see two
-// instances deciding the same as one decision.
+// event makes the event of STOCK for a change, and its subject. The id of a decision comes from what it answers, so that the broker and the readers see
+// two instances deciding the same as one decision.
 func (d *decider) event(c change, r *request) (events.Event, string, error) {
 	if r.receipt != nil {
 		ev, err := events.New(source, c.kind, r.receipt.SKU, time.Now(), c.received)
-		// The quantity belongs to the id: the same key with another quantity is no repetition, and must meet the lock.
-		ev.ID = events.DeriveID(r.receipt.ID, c.kind, fmt.Sprint(r.receipt.Quantity))
+		// Its id is new at each try, so that a repeated key meets the lock, and then the receipt of before; with an id of the key's, the
+		// broker would take the second for the first and call both stored, also when their quantities differ.
 		ev.CorrelationID, ev.Version = r.receipt.ID, c.version
 		d.trace(r.ctx, &ev)
 		return ev, d.subjects.StockSKU(r.receipt.SKU), err

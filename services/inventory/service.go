@@ -91,7 +91,7 @@ func newService(cfg Config, js jetstream.JetStream, subjects events.Subjects, en
 	s.decider = &decider{
 		log: s.log, subjects: subjects, live: s.live, telemetry: telemetry, metrics: s.metrics,
 		batchFrom: cfg.BatchFrom, maxBatch: cfg.MaxBatch, between: s.keepHouse,
-		queue: make(chan *request, queueLength), done: make(chan struct{}), appended: true,
+		queue: make(chan *request, queueLength), done: make(chan struct{}),
 	}
 	return s, nil
 }
@@ -117,6 +117,7 @@ func (s *Service) Run(ctx context.Context) error {
 		return <-followed
 	}
 
+	s.decider.appended = s.live.position()-s.saved >= s.live.forgetEvery // after a long start, spare the next one
 	deciding, stopDeciding := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopDeciding()
 	go s.decider.run(deciding)
