@@ -190,8 +190,7 @@ func list(t *testing.T) graph {
 	run := func(args ...string) []pkg {
 		out, err := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...).Output()
 		if err != nil {
-			var exit *exec.ExitError
-			if errors.As(err, &exit) {
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 				t.Fatalf("go list: %v\n%s", err, exit.Stderr)
 			}
 			t.Fatalf("go list: %v", err)
@@ -200,7 +199,7 @@ func list(t *testing.T) graph {
 		for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
 			var p struct {
 				pkg
-				XTestImports []string
+				XTestImports []string `json:"XTestImports"`
 			}
 			if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
 				return pkgs

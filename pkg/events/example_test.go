@@ -100,9 +100,11 @@ func ExampleRegistry_Validate() {
 
 // The same parts give the same id, so an answer that is given twice is seen to be one.
 func ExampleDeriveID() {
-	fmt.Println(events.DeriveID("local", "536365") == events.DeriveID("local", "536365"))
-	fmt.Println(events.DeriveID("local", "536365") == events.DeriveID("local5", "36365"))
+	fmt.Println(events.DeriveID("local", "536365"))
+	fmt.Println(events.DeriveID("local", "536365"))
+	fmt.Println(events.DeriveID("local5", "36365"))
 	// Output:
-	// true
-	// false
+	// qo7zsod3fak644eae5kfaisdxm
+	// qo7zsod3fak644eae5kfaisdxm
+	// uvcjgxnomfkeobun6tjzcnt6we
 }

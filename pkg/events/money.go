@@ -45,7 +45,7 @@ func allDigits(s string) bool {
 
 // String is the amount as a decimal with two places.
 func (m Minor) String() string {
-	sign, u := "", uint64(m)
+	sign, u := "", uint64(m) //nolint:gosec // a negative amount wraps here and comes back below
 	if m < 0 {
 		sign, u = "-", -u // of the smallest amount, too, which has no positive of its own
 	}

@@ -137,8 +137,7 @@ func validate(schema *jsonschema.Schema, e *Event) error {
 	if err == nil {
 		return nil
 	}
-	var invalid *jsonschema.ValidationError
-	if errors.As(err, &invalid) {
+	if invalid, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
 		return fmt.Errorf("%w: %s: %s", ErrSchema, e.Type, strings.Join(flatten(invalid), "; "))
 	}
 	return fmt.Errorf("%w: %s: %w", ErrSchema, e.Type, err)

@@ -146,8 +146,8 @@ func TestPayloadStructsAndSchemasNameTheSameFields(t *testing.T) {
 			t.Fatal(err)
 		}
 		fields := make(map[string]bool)
-		for i := range reflect.TypeOf(payload).NumField() {
-			name, _, _ := strings.Cut(reflect.TypeOf(payload).Field(i).Tag.Get("json"), ",")
+		for field := range reflect.TypeOf(payload).Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			if name != shared[eventType] {
 				fields[name] = true
 			}
