@@ -194,7 +194,7 @@ func (s *Service) getEvents(ctx context.Context, in *orderPath) (*eventsOutput, 
 }
 
 type cancelInput struct {
-	orderPath
+	ID   string `path:"id" maxLength:"128"`
 	Body *struct {
 		Reason string `json:"reason,omitempty" maxLength:"1024"`
 	}

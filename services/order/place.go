@@ -27,8 +27,13 @@ func orderID(key string) string {
 // place stores an order: its customer's address, its deadline, itself, in this order. replayed is set where the same request had placed it before. The
 // error wraps ErrOtherRequest, ErrTooManyOpen or what the store said.
 func (s *Service) place(ctx context.Context, id string, v validOrder, digest string) (o Order, replayed bool, err error) {
-	if known, ok := s.table.get(id); ok {
-		o, err := s.repeated(ctx, known.ID, digest)
+	known, done, err := s.once.enter(ctx, id)
+	if err != nil {
+		return Order{}, false, err
+	}
+	defer func() { done(err == nil) }()
+	if _, listed := s.table.get(id); known || listed {
+		o, err := s.repeated(ctx, id, digest)
 		return o, true, err
 	}
 	if s.table.openOrders() >= s.cfg.MaxOpen {

@@ -32,6 +32,7 @@ type Service struct {
 	idle      func() // closes connections to the gateway that nobody uses
 	metrics   *metrics
 	table     *table
+	once      *once
 	slots     chan struct{} // one for each request that is worked on
 
 	contacts *contacts // set before caughtUp is closed
@@ -61,6 +62,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.orders = store.Aggregate[Order]{Store: s.log, Evolve: evolve}
 	if s.metrics, err = newMetrics(telemetry.Meter, s.table); err != nil {
+		return nil, fmt.Errorf("order: %w", err)
+	}
+	if s.once, err = newOnce(); err != nil {
 		return nil, fmt.Errorf("order: %w", err)
 	}
 	busDeps := bus.Deps{JS: js, Encoder: encoder, Subjects: s.subjects, Telemetry: telemetry}
