@@ -17,7 +17,7 @@ import (
 // position by then. An error makes the reader ask for the position again and start over behind it: nothing is skipped.
 //
 // An event that can't be read comes in its place as a [Delivery] with Err set, after it was parked as a dead letter. It has no effect, but the position must
-// pass it, and it may be the last one of the log.
+// pass it, and it may be the last one of the log. A heartbeat ([events.SubjectTick]) comes with an empty Event: it tells the store time, and nothing else.
 type BatchHandler func(ctx context.Context, ds []Delivery) error
 
 // LogConfig configures a reader of a whole stream in its order, as analytics reads TIMELINE: one partition, one goroutine, and a
@@ -28,7 +28,10 @@ type LogConfig struct {
 	MaxBatch int // most events in one call; default 1,000
 	// Position returns the last sequence whose effect is stored; reading starts behind it. It is called at every take-over and reset.
 	Position func(ctx context.Context) (uint64, error)
-	Drain    time.Duration // how long a stopping member lets the handler finish before its context ends; default 3 s
+	// Check, where it is set, is asked about every event that could be decoded. What it returns an error for can't be read either, and is parked in
+	// the same way: a payload that breaks its schema, for example. Its error must hang on the event alone.
+	Check func(ev *events.Event) error
+	Drain time.Duration // how long a stopping member lets the handler finish before its context ends; default 3 s
 }
 
 func (c LogConfig) withDefaults() LogConfig {
@@ -219,7 +222,14 @@ func (l *Log) take(pull *puller, m *nats.Msg) (t *task, why ending, over bool) {
 		return nil, endJump, true
 	}
 	l.last = seq.stream
-	return newTask(m, seq, l.cfg.Group.Stream, 0), 0, false
+	t = newTask(m, seq, l.cfg.Group.Stream, 0)
+	switch {
+	case m.Subject == events.SubjectTick: // no event, and no fault either
+		t.delivery.Event, t.delivery.Err = events.Event{}, nil
+	case t.delivery.Err == nil && l.cfg.Check != nil:
+		t.delivery.Err = l.cfg.Check(&t.delivery.Event)
+	}
+	return t, 0, false
 }
 
 // deliver parks what can't be read, calls the handler and acknowledges. false: start over from the position.
@@ -249,7 +259,10 @@ func (l *Log) deliver(ctx context.Context, batch []*task) bool {
 }
 
 func (l *Log) park(ctx context.Context, t *task) bool {
-	v := verdict{reason: ReasonUndecodable, err: t.delivery.Err, traceparent: t.delivery.Event.TraceParent}
+	v := verdict{reason: reasonOf(t.delivery.Err), err: t.delivery.Err, traceparent: t.delivery.Event.TraceParent}
+	if v.reason == "" { // of a Check: it says that the event can't be read, whatever its kind
+		v.reason = ReasonUndecodable
+	}
 	err := l.letters.park(ctx, t, v, func() { _ = t.msg.InProgress() }, func(err error) {
 		l.log.ErrorContext(l.life, "dead letter refused: the reader stands still until it is stored", "error", err, "sequence", t.seq.stream)
 	})
