@@ -1,0 +1,114 @@
+package analytics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// logMessage is one stored message as a tail hands it on.
+type logMessage struct {
+	subject  string
+	sequence uint64
+	stored   time.Time
+	header   nats.Header
+	data     []byte
+}
+
+// tail reads a stream in its order, with a throw-away consumer that is made anew behind the last message whenever anything looks wrong.
+type tail struct {
+	js      jetstream.JetStream
+	stream  string
+	filters []string // none: everything
+	next    uint64   // the sequence to go on from
+	latest  bool     // begin with the last message of each subject instead of next
+}
+
+const (
+	pullHeartbeat = time.Second      // the broker says that it is alive; two missed ones end a session
+	consumerKept  = 10 * time.Second // how long the broker keeps a consumer that we could not delete
+	deleteTimeout = time.Second
+)
+
+var errAtEnd = errors.New("at the end")
+
+// session reads until fn or atEnd returns an error, or reading fails. atEnd is called whenever nothing more is stored.
+func (t *tail) session(ctx context.Context, fn func(*logMessage) error, atEnd func() error) error {
+	cfg := jetstream.ConsumerConfig{
+		FilterSubjects: t.filters, AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerKept,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(t.next, 1),
+	}
+	if t.latest {
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverLastPerSubjectPolicy, 0
+	}
+	consumer, err := t.js.CreateConsumer(ctx, t.stream, cfg)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", t.stream, err)
+	}
+	defer t.remove(ctx, consumer)
+	if consumer.CachedInfo().NumPending == 0 {
+		if err := atEnd(); err != nil {
+			return err
+		}
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(1000), jetstream.PullHeartbeat(pullHeartbeat), jetstream.PullExpiry(10*pullHeartbeat))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", t.stream, err)
+	}
+	defer messages.Stop()
+	untilEnd := jetstream.NextContext(ctx)
+	for delivered := uint64(1); ; delivered++ {
+		m, err := messages.Next(untilEnd)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", t.stream, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return fmt.Errorf("read %s: %w", t.stream, err)
+		}
+		if meta.Sequence.Consumer != delivered {
+			return fmt.Errorf("read %s: got delivery %d instead of %d", t.stream, meta.Sequence.Consumer, delivered)
+		}
+		if err := fn(&logMessage{m.Subject(), meta.Sequence.Stream, meta.Timestamp, m.Headers(), m.Data()}); err != nil {
+			return err
+		}
+		t.next = meta.Sequence.Stream + 1
+		if meta.NumPending == 0 {
+			if err := atEnd(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (t *tail) remove(ctx context.Context, consumer jetstream.Consumer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+	defer cancel()
+	_ = t.js.DeleteConsumer(ctx, t.stream, consumer.CachedInfo().Name) // the broker removes it by itself, only later
+}
+
+// readAll hands what a stream holds from a sequence on to fn, up to its end, and returns the last sequence of the stream. fn may end it early with
+// errAtEnd.
+func readAll(ctx context.Context, js jetstream.JetStream, stream string, from uint64, fn func(*logMessage) error) (last uint64, err error) {
+	info, err := js.Stream(ctx, stream)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", stream, err)
+	}
+	last = info.CachedInfo().State.LastSeq
+	if last < from {
+		return last, nil
+	}
+	t := tail{js: js, stream: stream, next: from}
+	err = t.session(ctx, func(m *logMessage) error {
+		last = max(last, m.sequence)
+		return fn(m)
+	}, func() error { return errAtEnd })
+	if errors.Is(err, errAtEnd) {
+		return last, nil
+	}
+	return last, err
+}

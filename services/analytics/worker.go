@@ -1,0 +1,198 @@
+package analytics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/bus"
+)
+
+// worker turns deliveries into commits and outputs. Its methods are called by one goroutine, the log reader's. After any error it
+// forgets what it has in memory and goes on from the journal: so there is one way to recover, and it is the way that every start takes.
+type worker struct {
+	js        jetstream.JetStream
+	queries   []query
+	registry  *events.Registry
+	journal   *journal
+	publisher *publisher
+	view      *view
+	log       *slog.Logger
+
+	state      *state    // nil: to be made from the journal
+	rec        record    // the last commit
+	recSeq     uint64    // its sequence in WINDOWS; 0: there is none
+	positioned uint64    // the record that the reader's position is of
+	lateSeq    uint64    // last sequence of LATE
+	pending    bool      // something happened since the last commit
+	rebase     bool      // something happened since the last base
+	stored     time.Time // store time of the last delivery
+
+	fault func(stage) error // tests let a step die here
+}
+
+// stage is a place of a step where it may die.
+type stage int
+
+const (
+	beforeCommit stage = iota
+	afterCommit        // and before the outputs are published
+	afterPublish       // and before the acknowledgement
+)
+
+// Limits of a step.
+const (
+	maxOutputs = 400 << 10 // bytes of outputs in one record; a message of NATS has 1 MiB at most
+	maxQuiet   = 1000      // sequences without any effect that are acknowledged without a commit, so that heartbeats alone write nothing
+)
+
+func newWorker(
+	js jetstream.JetStream, subjects events.Subjects, encoder *bus.Encoder, registry *events.Registry, qs []query, index *index, telemetry bus.Telemetry,
+) *worker {
+	w := &worker{
+		js: js, queries: qs, registry: registry, journal: newJournal(js, subjects), log: telemetry.Logger,
+		publisher: &publisher{js: js, encoder: encoder, subjects: subjects},
+		fault:     func(stage) error { return nil },
+	}
+	w.view = newView(qs, index, w.journal)
+	return w
+}
+
+// check says whether an event of TIMELINE can be read.
+func (w *worker) check(ev *events.Event) error { return check(w.queries, w.registry, ev) }
+
+// position is the last sequence whose effect is committed. The reader asks at every take-over and reset, and while it stands by.
+func (w *worker) position(ctx context.Context) (uint64, error) {
+	rec, seq, err := w.journal.last(ctx)
+	if err != nil {
+		return 0, err
+	}
+	w.positioned = seq
+	return rec.Sequence, nil
+}
+
+// handle is one step.
+func (w *worker) handle(ctx context.Context, ds []bus.Delivery) error {
+	err := w.step(ctx, ds)
+	if err != nil {
+		w.state = nil
+		if errors.Is(err, errOtherInstance) {
+			w.log.InfoContext(ctx, "another instance commits: standing by", "error", err)
+		}
+	}
+	return err
+}
+
+func (w *worker) step(ctx context.Context, ds []bus.Delivery) error {
+	if w.state == nil || w.recSeq != w.positioned {
+		if err := w.resume(ctx); err != nil {
+			w.state = nil
+			return fmt.Errorf("go on from the last commit: %w", err)
+		}
+	}
+	var out outputs
+	for i := range ds {
+		changed, err := w.state.apply(&ds[i], &out)
+		if err != nil {
+			return err
+		}
+		w.pending = w.pending || changed
+		w.rebase = w.rebase || changed
+		if out.bytes() < maxOutputs && i < len(ds)-1 {
+			continue
+		}
+		w.stored = ds[i].StoredAt
+		due := w.rebase && w.rec.Base.due(w.state.size(), w.state.sequence, w.stored)
+		if !w.pending && !due && w.state.sequence-w.rec.Sequence < maxQuiet {
+			w.view.alive(w.state.sequence)
+			continue
+		}
+		if err := w.commit(ctx, out, due); err != nil {
+			return err
+		}
+		out = outputs{}
+	}
+	return nil
+}
+
+// commit stores what was applied and publishes what came out of it.
+func (w *worker) commit(ctx context.Context, out outputs, due bool) error {
+	rec := recordOf(w.state)
+	rec.Base, rec.LateBefore, rec.Outputs = w.rec.Base, w.lateSeq, out
+	if due || rec.Base.Parts == nil {
+		b, err := w.journal.store(ctx, w.state.sequence, w.stored, w.state.snapshot())
+		switch {
+		case err == nil:
+			rec.Base = b
+		case errors.Is(err, errTooLarge):
+			w.log.WarnContext(ctx, "no new base: a restart will read TIMELINE from the last one", "error", err, "base", rec.Base.Sequence)
+		default:
+			return err
+		}
+	}
+	if err := w.fault(beforeCommit); err != nil {
+		return err
+	}
+	seq, err := w.journal.append(ctx, &rec, w.recSeq)
+	if err != nil {
+		return err
+	}
+	w.rebase = w.rebase && rec.Base.Sequence != rec.Sequence
+	w.rec, w.recSeq, w.positioned, w.pending = rec, seq, seq, false
+	w.view.committed(w.state, &rec)
+	if err := w.fault(afterCommit); err != nil {
+		return err
+	}
+	if w.lateSeq, err = w.publisher.publish(ctx, &rec); err != nil {
+		return err
+	}
+	return w.fault(afterPublish)
+}
+
+// resume makes the state of the last commit and publishes its outputs: whoever wrote it may have died before it did.
+func (w *worker) resume(ctx context.Context) error {
+	rec, seq, err := w.journal.last(ctx)
+	if err != nil {
+		return err
+	}
+	w.rec, w.recSeq, w.positioned, w.pending = rec, seq, seq, false
+	if seq == 0 {
+		return w.begin(ctx)
+	}
+	if w.state, err = w.replay(ctx, &rec); err != nil {
+		return err
+	}
+	w.rebase = rec.Base.Sequence != rec.Sequence
+	w.view.committed(w.state, &rec)
+	if w.lateSeq, err = w.publisher.publish(ctx, &rec); err != nil {
+		return err
+	}
+	w.log.InfoContext(ctx, "goes on from the last commit", "sequence", rec.Sequence, "base", rec.Base.Sequence, "outputs", len(rec.Outputs.Results)+len(rec.Outputs.Late))
+	return nil
+}
+
+// close leaves a base at the last sequence, so that the next program, which may be a newer one, has nothing to replay. That it fails costs nothing but that.
+func (w *worker) close(ctx context.Context) {
+	if w.state == nil || w.recSeq != w.positioned || !w.rebase && !w.pending {
+		return
+	}
+	if err := w.commit(ctx, outputs{}, true); err != nil {
+		w.log.InfoContext(ctx, "no base left at the end", "error", err)
+	}
+}
+
+// begin is the start of all starts: nothing was committed yet.
+func (w *worker) begin(ctx context.Context) error {
+	stream, err := w.js.Stream(ctx, events.StreamLate)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", events.StreamLate, err)
+	}
+	w.lateSeq = stream.CachedInfo().State.LastSeq
+	w.state, err = newState(w.queries)
+	return err
+}
