@@ -202,7 +202,9 @@ func (t *table) end(c change, r store.Recorded, status Status) error {
 		return fmt.Errorf("order %s is %s, and %s follows", c.OrderID, w.status, r.Type)
 	}
 	p.move(w, status)
-	w.reason = t.texts.number(c.Reason)
+	if status != Confirmed { // which has none
+		w.reason = t.texts.number(c.Reason)
+	}
 	w.version++
 	w.updatedAt = r.Time.UnixMicro()
 	t.open--
