@@ -86,3 +86,20 @@ func missingOf(ctx context.Context, js jetstream.JetStream, t events.Topology, s
 	}
 	return errors.Join(errs...)
 }
+
+// AwaitConnected waits until the server has answered.
+func AwaitConnected(ctx context.Context, nc *nats.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	changed := nc.StatusChanged(nats.CONNECTED)
+	defer nc.RemoveStatusListener(changed)
+	if nc.IsConnected() {
+		return nil
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("no NATS server answers at %v", nc.Servers())
+	}
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/pprof"
+	"slices"
+	"time"
+
+	"github.com/tidemark/tidemark/internal/system"
+	"github.com/tidemark/tidemark/internal/telemetry"
+	"github.com/tidemark/tidemark/pkg/events"
+)
+
+type ordersCmd struct {
+	N       int    `default:"3000" help:"Orders a round."`
+	Rounds  int    `default:"5" help:"Rounds of each; they take turns."`
+	Open    int    `default:"256" help:"Orders that are open at once."`
+	Stored  int    `default:"0" help:"Then store this many orders, and measure again."`
+	Profile string `help:"Write a CPU profile of our rounds to this file."`
+}
+
+// Run prints orders a second of both and their ratio.
+func (c *ordersCmd) Run(b *bench) error {
+	r, err := newRig(b.ctx)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	if c.Profile != "" {
+		f, err := os.Create(c.Profile)
+		if err != nil {
+			return err
+		}
+		defer func() { pprof.StopCPUProfile(); _ = f.Close() }()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+	}
+	b.say("| what | orders/s (median of %d, lowest to highest) | CPU an order: ours / nats-server | ratio to plain |", c.Rounds)
+	b.say("|---|---|---|---|")
+	empty, err := c.compare(b, r, "empty log")
+	if err != nil || c.Stored == 0 {
+		return err
+	}
+	if _, err := r.driver.run(b.ctx, c.Stored, c.Open); err != nil {
+		return err
+	}
+	full, err := c.compare(b, r, fmt.Sprintf("%d orders stored", c.Stored))
+	if err != nil {
+		return err
+	}
+	b.say("\nWith %d orders stored: %.2f of the empty log's rate.", c.Stored, full/empty)
+	return nil
+}
+
+type round struct {
+	rate float64
+	cpu  cpu
+}
+
+// compare runs rounds of both in turn and returns our median rate.
+func (c *ordersCmd) compare(b *bench, r *rig, what string) (float64, error) {
+	if _, err := r.driver.run(b.ctx, c.N/3, c.Open); err != nil { // warm-up: connections, caches, the garbage collector's pace
+		return 0, err
+	}
+	var ours, plain []round
+	for i := range c.Rounds {
+		one, err := r.timed(c.N, func() (time.Duration, error) { return r.driver.run(b.ctx, c.N, c.Open) })
+		if err != nil {
+			return 0, err
+		}
+		ours = append(ours, one)
+		one, err = r.timed(c.N, func() (time.Duration, error) {
+			return r.plain.run(b.ctx, fmt.Sprintf("%d%d", i, time.Now().Unix()), c.N, c.Open)
+		})
+		if err != nil {
+			return 0, err
+		}
+		plain = append(plain, one)
+	}
+	mine, theirs := median(ours), median(plain)
+	b.say("| Tidemark, %s | %s | %s | %.2f |", what, spread(ours), perOrder(ours, c.N), mine/theirs)
+	b.say("| plain nats.go | %s | %s | 1 |", spread(plain), perOrder(plain, c.N))
+	return mine, nil
+}
+
+func rates(rs []round) []float64 {
+	out := make([]float64, len(rs))
+	for i, r := range rs {
+		out[i] = r.rate
+	}
+	slices.Sort(out)
+	return out
+}
+
+func median(rs []round) float64 { v := rates(rs); return v[len(v)/2] }
+
+func spread(rs []round) string {
+	v := rates(rs)
+	return fmt.Sprintf("%.0f (%.0f to %.0f)", v[len(v)/2], v[0], v[len(v)-1])
+}
+
+func perOrder(rs []round, n int) string {
+	var self, other time.Duration
+	for _, r := range rs {
+		self += r.cpu.self
+		other += r.cpu.other
+	}
+	total := time.Duration(n * len(rs))
+	return fmt.Sprintf("%d / %d µs", (self / total).Microseconds(), (other / total).Microseconds())
+}
+
+// rig is the system over a nats-server of its own process, a driver that orders, and the plain counterpart on the same server.
+type rig struct {
+	nats   *natsProcess
+	driver *driver
+	plain  *plainOrders
+	stop   func()
+	remove func()
+}
+
+func newRig(ctx context.Context) (_ *rig, err error) {
+	dir, remove, err := workDir()
+	if err != nil {
+		return nil, err
+	}
+	r := &rig{remove: remove, stop: func() {}}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if r.nats, err = startNATS(ctx, dir); err != nil {
+		return nil, err
+	}
+	url, stop, err := startSystem(ctx, r.nats.url, filepath.Join(dir, "data"))
+	if err != nil {
+		return nil, err
+	}
+	r.stop = stop
+	if r.driver, err = newDriver(ctx, url, r.nats.url); err != nil {
+		return nil, err
+	}
+	body, err := examplePayload()
+	if err != nil {
+		return nil, err
+	}
+	r.plain, err = newPlainOrders(ctx, r.nats.url, body)
+	return r, err
+}
+
+func (r *rig) close() {
+	if r.plain != nil {
+		r.plain.close()
+	}
+	if r.driver != nil {
+		r.driver.close()
+	}
+	r.stop()
+	if r.nats != nil {
+		r.nats.stop()
+	}
+	r.remove()
+}
+
+func (r *rig) timed(n int, do func() (time.Duration, error)) (round, error) {
+	before := cpuNow(r.nats.cmd.Process.Pid)
+	took, err := do()
+	if err != nil {
+		return round{}, err
+	}
+	return round{rate: float64(n) / took.Seconds(), cpu: cpuNow(r.nats.cmd.Process.Pid).since(before)}, nil
+}
+
+// startSystem runs the real services in this process over an outside nats-server, on any free ports.
+func startSystem(ctx context.Context, natsURL, dir string) (url string, stop func(), err error) {
+	provider, err := telemetry.New(telemetry.Config{LogLevel: "error", Output: os.Stderr, Getenv: os.Getenv})
+	if err != nil {
+		return "", nil, err
+	}
+	s, err := system.New(system.Config{
+		HTTP: "127.0.0.1:0", GatewayAddr: "127.0.0.1:0", MailAddr: "127.0.0.1:0", Dir: dir, NATSURL: natsURL, Out: io.Discard, Provider: provider,
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	work, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- s.Run(work) }()
+	select {
+	case <-s.Ready():
+	case err := <-done:
+		cancel()
+		return "", nil, fmt.Errorf("start the system: %w", err)
+	}
+	return s.URL(), func() { cancel(); <-done }, nil
+}
+
+// examplePayload is what a plain message carries: an order of two lines, as the driver sends it.
+func examplePayload() ([]byte, error) {
+	return json.Marshal(events.OrderPlaced{
+		OrderID: events.NewID(), CustomerID: "c-0001", Currency: "GBP", PlacedAt: time.Now().UTC(), Total: 1010, RequestDigest: events.DeriveID("x"),
+		Lines: []events.Line{{SKU: "bench-001", Quantity: 1, UnitPrice: 505}, {SKU: "bench-002", Quantity: 1, UnitPrice: 505}},
+	})
+}

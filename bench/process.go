@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// natsProcess is a nats-server in a process of its own, built from the module that the project requires anyway.
+type natsProcess struct {
+	cmd *exec.Cmd
+	url string
+}
+
+func startNATS(ctx context.Context, dir string) (*natsProcess, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return nil, err
+	}
+	binary := filepath.Join(dir, "nats-server")
+	if out, err := command(ctx, root, "go", "build", "-o", binary, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build nats-server: %w: %s", err, out)
+	}
+	port, err := freePort(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(binary, "-a", "127.0.0.1", "-p", strconv.Itoa(port), "-js", "-sd", filepath.Join(dir, "store")) //nolint:noctx // stopped by stop
+	cmd.Stderr = nil
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start nats-server: %w", err)
+	}
+	n := &natsProcess{cmd: cmd, url: fmt.Sprintf("nats://127.0.0.1:%d", port)}
+	if err := n.await(ctx); err != nil {
+		n.stop()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *natsProcess) await(ctx context.Context) error {
+	var err error
+	for range 100 {
+		var nc *nats.Conn
+		if nc, err = nats.Connect(n.url); err == nil {
+			nc.Close()
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("nats-server does not answer: %w", err)
+}
+
+func (n *natsProcess) stop() {
+	_ = n.cmd.Process.Signal(syscall.SIGTERM)
+	_ = n.cmd.Wait() // it ends by a signal, which is an error to Wait
+}
+
+func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	return cmd
+}
+
+func freePort(ctx context.Context) (int, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil //nolint:forcetypeassert // a TCP listener has a TCP address
+}
+
+// cpu is the processor time used so far by this process, and by another.
+type cpu struct{ self, other time.Duration }
+
+func cpuNow(pid int) cpu {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return cpu{}
+	}
+	return cpu{self: time.Duration(u.Utime.Nano() + u.Stime.Nano()), other: processCPU(pid)}
+}
+
+func (c cpu) since(before cpu) cpu {
+	return cpu{self: c.self - before.self, other: c.other - before.other}
+}
+
+// processCPU reads /proc: user and system time are fields 14 and 15, in ticks of 10 ms.
+func processCPU(pid int) time.Duration {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, ok := strings.Cut(string(raw), ") ")
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 13 {
+		return 0
+	}
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// residentMiB is the resident memory of a process.
+func residentMiB(pid int) (float64, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return kib / 1024, err
+		}
+	}
+	return 0, fmt.Errorf("process %d has no VmRSS", pid)
+}

@@ -1,0 +1,35 @@
+// Command notify runs the notify service by itself: it tells customers what became of their orders.
+package main
+
+import (
+	"os"
+
+	"github.com/tidemark/tidemark/internal/program"
+	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/services/notify"
+)
+
+type cli struct {
+	program.Common `embed:""`
+	HTTP           string `name:"http" env:"TIDEMARK_HTTP" default:"127.0.0.1:8083" help:"Address of the API."`
+	SMTP           string `env:"TIDEMARK_SMTP_ADDR" default:"127.0.0.1:1025" help:"Mail server, host:port."`
+	SMTPUser       string `env:"TIDEMARK_SMTP_USERNAME" help:"User at the mail server; empty: none."`
+	SMTPPassword   string `env:"TIDEMARK_SMTP_PASSWORD" help:"Password at the mail server."`
+	From           string `env:"TIDEMARK_MAIL_FROM" default:"Tidemark Shop <shop@tidemark.example>" help:"Sender of the mails."`
+	WebhookURL     string `env:"TIDEMARK_WEBHOOK_URL" help:"Where order events are posted (Standard Webhooks); empty: nowhere."`
+	WebhookSecret  string `env:"TIDEMARK_WEBHOOK_SECRET" help:"Secret that signs them: whsec_ and base64."`
+}
+
+func main() {
+	var c cli
+	program.Parse("notify", "The notify service: one message an order event and channel.", &c)
+	os.Exit(program.Exit("notify", program.RunService(program.ServiceSpec{
+		Name: events.ServiceNotify, Common: c.Common, HTTP: c.HTTP,
+		Make: func(env program.Env) (program.Service, error) {
+			return notify.New(notify.Config{
+				SMTPAddr: c.SMTP, SMTPUsername: c.SMTPUser, SMTPPassword: c.SMTPPassword, From: c.From,
+				WebhookURL: c.WebhookURL, WebhookSecret: c.WebhookSecret,
+			}, notify.Deps{NATS: env.NATS, Topology: env.Topology, Registry: env.Registry, Telemetry: env.Telemetry})
+		},
+	})))
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tidemark/tidemark/internal/load"
+	"github.com/tidemark/tidemark/internal/program"
+)
+
+type loadCmd struct {
+	api      `embed:""`
+	CSV      string        `name:"csv" help:"Invoices, as .csv or .csv.gz; without it, orders and clicks are made up."`
+	Stock    int64         `help:"Receive this many units of every SKU first; a second run adds none."`
+	Speed    string        `default:"max" help:"How many times faster than the file, event times moved along; max keeps the file's times and sends as fast as it is answered."`
+	Start    string        `help:"Repeat the run that started at this time (RFC 3339), with --speed X or made-up input."`
+	Limit    int           `help:"End after this many invoices."`
+	Wait     bool          `help:"End when every order has ended."`
+	Rate     float64       `help:"Made-up input: events a second, one order to nine clicks."`
+	For      time.Duration `help:"Made-up input: how long."`
+	Seed     uint64        `default:"1" help:"Made-up input: the same seed makes the same orders."`
+	InFlight int           `default:"64" help:"Requests at once."`
+	JSON     bool          `name:"json" help:"One object on one line instead of a table."`
+}
+
+// Run feeds the API. Orders that are refused or rejected are results, not failures.
+func (c *loadCmd) Run(a *app) error {
+	cfg := load.Config{
+		API: c.To, CSV: c.CSV, Stock: c.Stock, Speed: c.Speed, Limit: c.Limit, Wait: c.Wait,
+		Rate: c.Rate, For: c.For, Seed: c.Seed, InFlight: c.InFlight, JSON: c.JSON,
+	}
+	if c.Start != "" {
+		start, err := time.Parse(time.RFC3339Nano, c.Start)
+		if err != nil {
+			return fmt.Errorf("%w: --start: %q is no RFC 3339 time", program.ErrUsage, c.Start)
+		}
+		cfg.Start = start
+	}
+	_, err := load.Run(a.ctx, cfg, a.stdout, a.stderr)
+	if errors.Is(err, load.ErrUsage) {
+		return fmt.Errorf("%w: %w", program.ErrUsage, err)
+	}
+	return err
+}

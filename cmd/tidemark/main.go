@@ -1,0 +1,37 @@
+// Command tidemark runs the whole order system in one process, and holds the operator's verbs.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/tidemark/tidemark/internal/program"
+)
+
+// cli are the verbs. Every verb prints its result to stdout and everything else to stderr; --json makes the result one object on one line, a listing one
+// line an item.
+type cli struct {
+	Up       upCmd       `cmd:"" help:"Run the whole system in this process."`
+	Load     loadCmd     `cmd:"" help:"Feed orders to the API: a shop's invoices from a CSV file, or made-up ones."`
+	Check    checkCmd    `cmd:"" help:"Verify the invariants of the system from its logs."`
+	Orders   ordersCmd   `cmd:"" help:"List, show and cancel orders."`
+	Windows  windowsCmd  `cmd:"" help:"Show results by minute of event time."`
+	Topology topologyCmd `cmd:"" help:"Show the streams and groups, or make them on a broker."`
+}
+
+// app is what a verb works with.
+type app struct {
+	ctx    context.Context
+	stdout io.Writer
+	stderr io.Writer
+}
+
+func main() {
+	var c cli
+	parsed := program.Parse("tidemark", "An event-driven order system on NATS JetStream: run it, feed it, look into it.", &c)
+	ctx, cancel := program.SignalContext()
+	defer cancel()
+	err := parsed.Run(&app{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr})
+	os.Exit(program.Exit("tidemark", err)) //nolint:gocritic // the process ends here; cancel has nothing left to free
+}

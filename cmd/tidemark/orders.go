@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/tidemark/tidemark/internal/client"
+)
+
+// api is the flag of verbs that talk to the API.
+type api struct {
+	To string `name:"to" env:"TIDEMARK_URL" default:"http://127.0.0.1:8080" help:"Address of the API."`
+}
+
+func (f api) client() (*client.Client, error) { return client.New(client.Config{URL: f.To}) }
+
+type ordersCmd struct {
+	List   ordersListCmd   `cmd:"" help:"List orders, oldest first."`
+	Show   ordersShowCmd   `cmd:"" help:"Show one order."`
+	Events ordersEventsCmd `cmd:"" help:"Show what happened to one order."`
+	Cancel ordersCancelCmd `cmd:"" help:"Cancel an order that has not ended."`
+}
+
+type ordersListCmd struct {
+	api      `embed:""`
+	Customer string `help:"Only this customer's."`
+	Status   string `help:"Only these: placed, reserved, confirmed, rejected or cancelled."`
+	JSON     bool   `name:"json" help:"One object a line."`
+}
+
+// Run lists all orders that match.
+func (c *ordersListCmd) Run(a *app) error {
+	cl, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
+	if !c.JSON {
+		fmt.Fprintln(w, "ORDER\tSTATUS\tREASON\tCUSTOMER\tTOTAL\tPLACED")
+	}
+	for o, err := range cl.Orders(a.ctx, client.OrderFilter{Customer: c.Customer, Status: c.Status}) {
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			if err := json.NewEncoder(a.stdout).Encode(o); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s %s\t%s\n", o.ID, o.Status, o.Reason, o.Customer, o.Total, o.Currency, o.PlacedAt.Format(time.DateTime))
+	}
+	return w.Flush()
+}
+
+type ordersShowCmd struct {
+	api  `embed:""`
+	ID   string `arg:"" help:"The order's id."`
+	JSON bool   `name:"json" help:"One object on one line."`
+}
+
+// Run shows one order with its lines.
+func (c *ordersShowCmd) Run(a *app) error {
+	cl, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	o, err := cl.Order(a.ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return printOrder(a, o, c.JSON)
+}
+
+func printOrder(a *app, o client.Order, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(a.stdout).Encode(o)
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
+	for _, row := range [][2]string{
+		{"order", o.ID}, {"status", o.Status}, {"reason", o.Reason}, {"customer", o.Customer}, {"total", o.Total + " " + o.Currency},
+		{"placed", o.PlacedAt.Format(time.DateTime)}, {"updated", o.UpdatedAt.Format(time.DateTime)}, {"version", fmt.Sprint(o.Version)},
+	} {
+		if row[1] != "" {
+			fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
+		}
+	}
+	for _, l := range o.Lines {
+		fmt.Fprintf(w, "  %d x %s\tat %s\n", l.Quantity, l.SKU, l.UnitPrice)
+	}
+	return w.Flush()
+}
+
+type ordersEventsCmd struct {
+	api  `embed:""`
+	ID   string `arg:"" help:"The order's id."`
+	JSON bool   `name:"json" help:"One object a line."`
+}
+
+// Run shows the events as they are stored.
+func (c *ordersEventsCmd) Run(a *app) error {
+	cl, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	evs, err := cl.OrderEvents(a.ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
+	if !c.JSON {
+		fmt.Fprintln(w, "VERSION\tSEQUENCE\tTYPE\tEVENT TIME\tSTORED\tDATA")
+	}
+	for _, e := range evs {
+		if c.JSON {
+			if err := json.NewEncoder(a.stdout).Encode(e); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%s\n", e.Version, e.Sequence, e.Type, e.Time.Format(time.RFC3339), e.StoredAt.Format(time.RFC3339Nano), e.Data)
+	}
+	return w.Flush()
+}
+
+type ordersCancelCmd struct {
+	api    `embed:""`
+	ID     string `arg:"" help:"The order's id."`
+	Reason string `help:"Why, in the customer's words."`
+	JSON   bool   `name:"json" help:"One object on one line."`
+}
+
+// Run cancels the order; one that has ended otherwise can't be cancelled any more.
+func (c *ordersCancelCmd) Run(a *app) error {
+	cl, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	o, err := cl.CancelOrder(a.ctx, c.ID, c.Reason)
+	if err != nil {
+		return err
+	}
+	return printOrder(a, o, c.JSON)
+}

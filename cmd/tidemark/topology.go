@@ -1,0 +1,77 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/internal/program"
+	"github.com/tidemark/tidemark/internal/telemetry"
+	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/bus"
+)
+
+type topologyCmd struct {
+	Show  topologyShowCmd  `cmd:"" help:"Print the streams and consumer groups."`
+	Apply topologyApplyCmd `cmd:"" help:"Make or update them on a broker."`
+}
+
+type topologyShowCmd struct {
+	JSON bool `name:"json" help:"One object on one line."`
+}
+
+// Run prints the declaration; it needs no broker.
+func (c *topologyShowCmd) Run(a *app) error {
+	t := events.DefaultTopology(0)
+	if c.JSON {
+		return json.NewEncoder(a.stdout).Encode(t)
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "STREAM\tSUBJECTS\tWHAT IT IS")
+	for _, s := range t.Streams {
+		subjects := strings.Join(s.Subjects, " ")
+		for _, source := range s.Sources {
+			subjects += "<" + source.Stream + " "
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, subjects, s.Description)
+	}
+	fmt.Fprintln(w, "\t\t\nGROUP\tREADS\tWHAT IT DOES")
+	for _, g := range t.Groups {
+		fmt.Fprintf(w, "%s\t%s, %d partitions\t%s\n", g.Name, g.Stream, g.Partitions, g.Description)
+	}
+	return w.Flush()
+}
+
+type topologyApplyCmd struct {
+	NATS     string `name:"nats" env:"TIDEMARK_NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS server."`
+	Replicas int    `env:"TIDEMARK_REPLICAS" default:"1" help:"Copies of each stream: 1, or 3 on a cluster."`
+}
+
+// Run makes the topology real on the broker; it can be run again.
+func (c *topologyApplyCmd) Run(a *app) error {
+	provider, err := telemetry.New(telemetry.Config{Output: a.stderr})
+	if err != nil {
+		return err
+	}
+	nc, err := program.Connect(c.NATS, "topology", provider.Logger())
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	if err := program.AwaitConnected(a.ctx, nc); err != nil {
+		return err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	t := events.DefaultTopology(0)
+	if err := bus.Apply(a.ctx, js, t, c.Replicas); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "%d streams, %d groups, %d buckets are in place\n", len(t.Streams), len(t.Groups), len(t.Buckets))
+	return nil
+}

@@ -1,0 +1,226 @@
+package e2e_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tidemark/tidemark/pkg/events/eventstest"
+)
+
+// bin is where TestMain builds the programs: the tests run them as a user does, as processes that can be killed.
+var bin string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "tidemark-e2e-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		bin = dir
+		build := exec.Command("go", "build", "-o", dir+"/", "./cmd/...", "github.com/nats-io/nats-server/v2")
+		build.Dir = ".."
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// process is a running program.
+type process struct {
+	t      *testing.T
+	name   string
+	cmd    *exec.Cmd
+	mu     sync.Mutex
+	output bytes.Buffer
+	done   chan struct{}
+	err    error // valid when done is closed
+}
+
+// start runs a program of bin. What it prints goes to the test's log when the test fails.
+func start(t *testing.T, name string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, name: name, cmd: exec.Command(filepath.Join(bin, name), args...), done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), "TIDEMARK_LOG_LEVEL=warn")
+	p.cmd.Dir = t.TempDir()
+	reader, writer := io.Pipe()
+	p.cmd.Stdout, p.cmd.Stderr = writer, writer
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		lines := bufio.NewScanner(reader)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			p.mu.Lock()
+			p.output.WriteString(lines.Text() + "\n")
+			p.mu.Unlock()
+		}
+	}()
+	go func() {
+		p.err = p.cmd.Wait()
+		_ = writer.Close()
+		<-read
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("%s %s printed:\n%s", name, strings.Join(args, " "), p.printed())
+		}
+	})
+	return p
+}
+
+func (p *process) printed() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
+}
+
+// kill is SIGKILL: the process gets no chance to put anything in order.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.done
+}
+
+// stop is Ctrl-C; it returns how long the end took and fails the test when the exit status is not 0.
+func (p *process) stop() time.Duration {
+	p.t.Helper()
+	began := time.Now()
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		p.t.Fatalf("interrupt %s: %v", p.name, err)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(15 * time.Second):
+		p.t.Fatalf("%s has not stopped 15 s after Ctrl-C", p.name)
+	}
+	if p.err != nil {
+		p.t.Errorf("%s ended with %v after Ctrl-C", p.name, p.err)
+	}
+	return time.Since(began)
+}
+
+func (p *process) awaitLine(limit time.Duration, prefix string) {
+	p.t.Helper()
+	eventstest.Eventually(p.t, limit, fmt.Sprintf("%s prints %q", p.name, prefix), func() bool {
+		select {
+		case <-p.done:
+			p.t.Fatalf("%s ended: %v\n%s", p.name, p.err, p.printed())
+		default:
+		}
+		return strings.Contains(p.printed(), "\n"+prefix) || strings.HasPrefix(p.printed(), prefix)
+	})
+}
+
+// verb runs a verb of tidemark to its end.
+func verb(t *testing.T, args ...string) (stdout string, status int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "tidemark"), args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("tidemark %s: %v", strings.Join(args, " "), err)
+	}
+	t.Logf("tidemark %s: exit status %d\n%s%s", strings.Join(args, " "), cmd.ProcessState.ExitCode(), out, stderr.String())
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// up is a running `tidemark up` that can be killed and started again on the same data and addresses.
+type up struct {
+	*process
+	args []string
+	url  string
+	nats string
+}
+
+func startUp(t *testing.T, extra ...string) *up {
+	t.Helper()
+	addr, natsAddr := freeAddr(t), freeAddr(t)
+	u := &up{url: "http://" + addr, nats: "nats://" + natsAddr}
+	u.args = append([]string{
+		"up", "--http", addr, "--gateway", freeAddr(t), "--smtp", freeAddr(t), "--data", filepath.Join(t.TempDir(), "data"),
+	}, extra...)
+	if !strings.Contains(strings.Join(extra, " "), "--nats ") {
+		u.args = append(u.args, "--nats-addr", natsAddr)
+	}
+	u.again(t)
+	return u
+}
+
+func (u *up) again(t *testing.T) {
+	t.Helper()
+	u.process = start(t, "tidemark", u.args...)
+	u.awaitLine(30*time.Second, "ready")
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// get reads JSON from the API into v and returns the status.
+func get(t *testing.T, url string, v any) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0 // not there (any more, or yet)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode == http.StatusOK && v != nil {
+		if err := json.NewDecoder(res.Body).Decode(v); err != nil {
+			t.Fatalf("GET %s: %v", url, err)
+		}
+	}
+	return res.StatusCode
+}
+
+// startBroker runs nats-server in a process of its own.
+func startBroker(t *testing.T) (url string, p *process, again func() *process) {
+	t.Helper()
+	addr, dir := freeAddr(t), t.TempDir()
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := strconv.Atoi(port); err != nil {
+		t.Fatal(err)
+	}
+	again = func() *process { return start(t, "nats-server", "-a", host, "-p", port, "-js", "-sd", dir) }
+	return "nats://" + addr, again(), again
+}

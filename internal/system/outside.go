@@ -1,0 +1,69 @@
+package system
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tidemark/tidemark/internal/gateway"
+	"github.com/tidemark/tidemark/internal/httpapi"
+	"github.com/tidemark/tidemark/internal/mailsink"
+	"github.com/tidemark/tidemark/internal/run"
+)
+
+const (
+	usualGateway = "127.0.0.1:8090"
+	usualMail    = "127.0.0.1:1025"
+)
+
+// outside are the systems that a shop has but does not own: who takes the money, and who carries the mail.
+type outside struct {
+	gateway *gatewayPart
+	sink    *mailsink.Sink
+}
+
+func (o outside) parts() []run.Part {
+	return []run.Part{{Name: "gateway", Component: o.gateway}, {Name: "mail sink", Component: o.sink}}
+}
+
+// gatewayPart serves the gateway on an address of its own, as an outside system has, and closes its ledger at the end.
+type gatewayPart struct {
+	*httpapi.Server
+	gateway *gateway.Gateway
+}
+
+func (g *gatewayPart) Run(ctx context.Context) error {
+	err := g.Server.Run(ctx)
+	if closeErr := g.gateway.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+func (s *System) makeOutside(ctx context.Context) error {
+	tel, err := s.cfg.Provider.Service(ctx, "gateway")
+	if err != nil {
+		return err
+	}
+	g, err := gateway.New(gateway.Config{Dir: s.dir("gateway"), Logger: tel.Logger})
+	if err != nil {
+		return fmt.Errorf("payment gateway: %w", err)
+	}
+	part := &gatewayPart{gateway: g}
+	part.Server, err = httpapi.Listen(ctx, httpapi.Config{
+		Addr: preferred(s.cfg.GatewayAddr, usualGateway), Version: s.cfg.Version, Telemetry: tel,
+		ReadyParts: func() []run.Part { return nil },
+	})
+	if err != nil {
+		return fmt.Errorf("payment gateway: %w", err)
+	}
+	part.Handle("/", g.Handler())
+	part.Open()
+	s.outside.gateway = part
+
+	s.outside.sink, err = mailsink.New(mailsink.Config{Addr: preferred(s.cfg.MailAddr, usualMail), Dir: s.dir("mails"), Logger: s.log})
+	if err != nil {
+		return fmt.Errorf("mail sink: %w", err)
+	}
+	s.outside.sink.Routes(s.server.API())
+	return nil
+}

@@ -1,0 +1,106 @@
+package system
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+
+	"github.com/tidemark/tidemark/internal/httpapi"
+	"github.com/tidemark/tidemark/internal/program"
+	"github.com/tidemark/tidemark/internal/run"
+	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/services/analytics"
+	"github.com/tidemark/tidemark/services/inventory"
+	"github.com/tidemark/tidemark/services/notify"
+	"github.com/tidemark/tidemark/services/order"
+)
+
+// makeServices makes those of the four that run in this process.
+func (s *System) makeServices(ctx context.Context) ([]run.Part, error) {
+	var parts []run.Part
+	for _, name := range Services() {
+		if !s.has(name) {
+			continue
+		}
+		service, err := s.makeService(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		service.Routes(s.server.API())
+		parts = append(parts, run.Part{Name: name, Component: service})
+	}
+	return parts, nil
+}
+
+func (s *System) makeService(ctx context.Context, name string) (program.Service, error) {
+	tel, err := s.cfg.Provider.Service(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	nc, err := s.connect(name)
+	if err != nil {
+		return nil, err
+	}
+	switch name {
+	case events.ServiceOrder:
+		return order.New(order.Config{GatewayURL: s.outside.gateway.URL(), Deadline: s.cfg.OrderDeadline},
+			order.Deps{NATS: nc, Topology: s.topology, Registry: s.registry, Telemetry: tel, HTTP: program.HTTPClient(tel)})
+	case events.ServiceInventory:
+		return inventory.New(inventory.Config{},
+			inventory.Deps{NATS: nc, Topology: s.topology, Registry: s.registry, Telemetry: tel})
+	case events.ServiceNotify:
+		return notify.New(notify.Config{SMTPAddr: s.outside.sink.Addr(), WebhookURL: s.cfg.WebhookURL, WebhookSecret: s.cfg.WebhookSecret},
+			notify.Deps{NATS: nc, Topology: s.topology, Registry: s.registry, Telemetry: tel})
+	default:
+		return analytics.New(analytics.Config{},
+			analytics.Deps{NATS: nc, Topology: s.topology, Registry: s.registry, Telemetry: tel})
+	}
+}
+
+func (s *System) addrOf(service string) string {
+	if addr := s.cfg.At[service]; addr != "" {
+		return addr
+	}
+	return ServiceAddr(service)
+}
+
+// commandOf is the line that runs a service by itself against this system.
+func (s *System) commandOf(service string) string {
+	line := fmt.Sprintf("go run ./cmd/%s --nats %s --http %s", service, s.NATSURL(), s.addrOf(service))
+	switch service {
+	case events.ServiceOrder:
+		line += " --gateway " + s.outside.gateway.URL()
+		if s.cfg.OrderDeadline > 0 {
+			line += " --order-deadline " + s.cfg.OrderDeadline.String()
+		}
+	case events.ServiceNotify:
+		line += " --smtp " + s.outside.sink.Addr()
+	}
+	return line
+}
+
+// mountElsewhere passes the API's parts of services that run by themselves on to them, so that callers need one address still.
+func (s *System) mountElsewhere() error {
+	for _, name := range s.cfg.Without {
+		target, err := url.Parse("http://" + s.addrOf(name))
+		if err != nil {
+			return fmt.Errorf("address of %s: %w", name, err)
+		}
+		proxy := &httputil.ReverseProxy{
+			Rewrite: func(r *httputil.ProxyRequest) {
+				r.SetURL(target)
+				r.Out.URL.RawPath = r.In.URL.RawPath // a SKU may hold an encoded slash
+			},
+			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+				w.Header().Set("Retry-After", "1")
+				httpapi.Problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%s runs by itself and does not answer at %s; start it with: %s", name, target.Host, s.commandOf(name)))
+			},
+		}
+		for _, path := range paths(name) {
+			s.server.Handle(path, proxy)
+		}
+	}
+	return nil
+}

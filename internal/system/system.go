@@ -1,0 +1,254 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/internal/httpapi"
+	"github.com/tidemark/tidemark/internal/natsd"
+	"github.com/tidemark/tidemark/internal/program"
+	"github.com/tidemark/tidemark/internal/run"
+	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/bus"
+)
+
+// System is the whole system. Make one with [New], run it once.
+type System struct {
+	cfg      Config
+	log      *slog.Logger
+	topology events.Topology
+	registry *events.Registry
+	ready    chan struct{}
+	began    time.Time
+
+	server  *httpapi.Server
+	broker  *natsd.Server // nil with an outside one
+	outside outside
+	conns   []*nats.Conn
+}
+
+// New checks the configuration.
+func New(cfg Config) (*System, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	registry, err := events.NewRegistry()
+	if err != nil {
+		return nil, err
+	}
+	return &System{
+		cfg: cfg, log: cfg.Provider.Logger(), topology: events.DefaultTopology(0), registry: registry,
+		ready: make(chan struct{}),
+	}, nil
+}
+
+// Ready is closed when all services serve and read.
+func (s *System) Ready() <-chan struct{} { return s.ready }
+
+// URL is the API's address, valid once the system is ready.
+func (s *System) URL() string { return s.server.URL() }
+
+// NATSURL is the broker's address, valid once the system is ready.
+func (s *System) NATSURL() string {
+	if s.broker != nil {
+		return s.broker.URL()
+	}
+	return s.cfg.NATSURL
+}
+
+// Run runs the system until ctx ends. It stops in this order: HTTP (no new requests), the services (what is in flight is settled), the outside systems, the broker.
+func (s *System) Run(ctx context.Context) (err error) {
+	s.began = time.Now()
+	s.say("tidemark %s: starting, data in %s\n", s.cfg.Version, s.cfg.Dir)
+	var parts []run.Part
+	tel, err := s.cfg.Provider.Service(ctx, "tidemark")
+	if err != nil {
+		return err
+	}
+	s.server, err = httpapi.Listen(ctx, httpapi.Config{
+		Addr: s.cfg.HTTP, Version: s.cfg.Version, Metrics: s.cfg.Provider.Metrics(), Telemetry: tel,
+		ReadyParts: func() []run.Part { return []run.Part{{Name: "tidemark", Component: s}} },
+	})
+	if err != nil {
+		return err
+	}
+	httpCtx, stopHTTP := context.WithCancel(ctx)
+	defer stopHTTP()
+	httpDone := make(chan error, 1)
+	go func() { httpDone <- s.server.Run(httpCtx) }()
+
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	httpErr := make(chan error, 1)
+	go func() {
+		httpErr <- <-httpDone
+		stopWork()
+	}()
+	parts, err = s.prepare(ctx)
+	if err == nil {
+		err = run.Stages(work, s.cfg.StopTime, s.announce, s.outside.parts(), parts)
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil // stopped while it started
+	}
+	stopHTTP()
+	return errors.Join(err, <-httpErr, s.close())
+}
+
+// prepare starts the broker, makes the topology real and makes every part; nothing runs yet.
+func (s *System) prepare(ctx context.Context) ([]run.Part, error) {
+	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := s.startBroker(ctx); err != nil {
+		return nil, err
+	}
+	s.say("  broker is up, applying the topology\n")
+	nc, err := s.connect("topology")
+	if err != nil {
+		return nil, err
+	}
+	if err := s.apply(ctx, nc); err != nil {
+		return nil, err
+	}
+	if err := s.makeOutside(ctx); err != nil {
+		return nil, err
+	}
+	parts, err := s.makeServices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mountElsewhere(); err != nil {
+		return nil, err
+	}
+	s.mountSystem()
+	s.server.Open()
+	return parts, nil
+}
+
+func (s *System) startBroker(ctx context.Context) error {
+	if s.cfg.NATSURL != "" {
+		return nil
+	}
+	broker, err := natsd.Start(ctx, natsd.Config{Dir: s.cfg.Dir, Addr: s.cfg.NATSAddr, Logger: s.log})
+	if errors.Is(err, natsd.ErrInUse) {
+		return fmt.Errorf("%w; stop it, or give this one a directory of its own with --data", err)
+	}
+	s.broker = broker
+	return err
+}
+
+// connect opens a connection for one part. Inside of the process no socket is needed.
+func (s *System) connect(name string) (*nats.Conn, error) {
+	opts := program.ClientOptions(name, s.log)
+	var nc *nats.Conn
+	var err error
+	if s.broker != nil {
+		nc, err = s.broker.Connect(opts...)
+	} else {
+		nc, err = nats.Connect(s.cfg.NATSURL, opts...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect %s to NATS: %w", name, err)
+	}
+	s.conns = append(s.conns, nc)
+	return nc, nil
+}
+
+// apply makes the topology real. An outside broker may still be starting, so it is asked until it answers.
+func (s *System) apply(ctx context.Context, nc *nats.Conn) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("jetstream: %w", err)
+	}
+	for {
+		err := bus.Apply(ctx, js, s.topology, s.cfg.Replicas)
+		if err == nil || nc.IsConnected() || ctx.Err() != nil {
+			return err
+		}
+		s.say("  waiting for NATS at %s\n", s.cfg.NATSURL)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *System) close() error {
+	for _, nc := range s.conns {
+		nc.Close()
+	}
+	if s.broker == nil {
+		return nil
+	}
+	return s.broker.Stop()
+}
+
+func (s *System) say(format string, args ...any) { fmt.Fprintf(s.cfg.Out, format, args...) }
+
+// announce says what opens where, once everything is ready.
+func (s *System) announce() {
+	s.say("\n")
+	line := func(what, where string) { s.say("  %-16s %s\n", what, where) }
+	line("API", s.URL()+"/v1/orders    (its description: /openapi.json)")
+	line("mails", s.URL()+"/v1/outbox")
+	line("metrics, health", s.URL()+"/metrics /livez /readyz")
+	line("payment gateway", s.outside.gateway.URL()+"/v1/payments")
+	line("mail sink", "smtp://"+s.outside.sink.Addr())
+	line("NATS", s.NATSURL())
+	for _, name := range s.cfg.Without {
+		s.say("\n%s is left out. It runs by itself with:\n  %s\n", name, s.commandOf(name))
+	}
+	s.say("\nready (%.1f s). Ctrl-C stops it; what is stored stays in %s\n", time.Since(s.began).Seconds(), s.cfg.Dir)
+	close(s.ready)
+}
+
+func (s *System) has(service string) bool { return !slices.Contains(s.cfg.Without, service) }
+
+func (s *System) dir(name string) string { return filepath.Join(s.cfg.Dir, name) }
+
+// preferred is the address that was asked for, else the usual one when it is free, else any free port.
+func preferred(asked, usual string) string {
+	if asked != "" {
+		return asked
+	}
+	l, err := net.Listen("tcp", usual)
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	_ = l.Close() // it was only a question
+	return usual
+}
+
+// info is what verbs on this machine need to reach the parts behind the API.
+type info struct {
+	NATSURL           string   `json:"nats_url"`
+	OperatorCredsFile string   `json:"operator_creds_file"`
+	GatewayURL        string   `json:"gateway_url"`
+	SMTPAddr          string   `json:"smtp_addr"`
+	Without           []string `json:"without,omitempty"`
+	OrderDeadline     string   `json:"order_deadline"`
+	PID               int      `json:"pid"`
+}
+
+func (s *System) mountSystem() {
+	s.server.Handle("GET /v1/system", httpapi.LoopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		httpapi.JSON(w, info{
+			NATSURL: s.NATSURL(), GatewayURL: s.outside.gateway.URL(), SMTPAddr: s.outside.sink.Addr(),
+			Without: s.cfg.Without, OrderDeadline: s.cfg.OrderDeadline.String(), PID: os.Getpid(),
+		})
+	})))
+}
