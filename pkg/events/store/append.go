@@ -190,7 +190,7 @@ type tries struct {
 	made       int
 	last       outcome
 	unanswered bool // a try may be stored, or may still come to be
-	refused    bool
+	refusals   int
 	err        error
 }
 
@@ -201,7 +201,10 @@ func (t *tries) next(ctx context.Context) bool {
 		if t.last == refused || t.last == duplicate {
 			first = t.pace.refused // the write that was first is being replicated: a matter of milliseconds
 		}
-		if t.made >= t.pace.tries || !wait(ctx, backoff(first, t.pace.longest, t.made-1)) {
+		if t.made >= t.pace.tries || t.refusals >= t.pace.refusals && !t.unanswered {
+			return false
+		}
+		if !wait(ctx, backoff(first, t.pace.longest, t.made-1)) {
 			t.note(ctx.Err())
 			return false
 		}
@@ -220,7 +223,7 @@ func (t *tries) record(o outcome, err error) {
 	case unknown:
 		t.unanswered = true
 	case refused, duplicate:
-		t.refused = true
+		t.refusals++
 	}
 	t.note(err)
 }
@@ -236,7 +239,7 @@ func (t *tries) failure() error {
 	switch {
 	case t.unanswered:
 		return fmt.Errorf("%w after %d tries: %w", ErrUnknownOutcome, t.made, t.err)
-	case t.refused:
+	case t.refusals > 0:
 		return fmt.Errorf("%w: %w", ErrConflict, t.err)
 	}
 	return t.err

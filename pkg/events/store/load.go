@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	loadBatch = 256     // messages that one request asks for
-	loadBytes = 4 << 20 // and bytes: the client drops what it can't buffer
+	loadSingly = 16      // events that are read one by one; a subscription for a batch costs as much as about eight of them
+	loadBatch  = 256     // events that one request asks for, when there are more
+	loadBytes  = 4 << 20 // and bytes: the client drops what it can't buffer
 )
 
 // errNotExact: reading a wildcard would walk every subject that matches.
@@ -32,12 +33,32 @@ func (s *Store) Load(ctx context.Context, subject string) ([]Recorded, error) {
 	return recorded, nil
 }
 
-// load reads a subject from a sequence on, from any replica.
+// load reads a subject from a sequence on, from any replica. Each answer is a whole prefix of what the leader knows, and so are all together.
 func (s *Store) load(ctx context.Context, subject string, from uint64) ([]Recorded, error) {
 	if !exactSubject(subject) {
 		return nil, errNotExact
 	}
 	var all []Recorded
+	for range loadSingly {
+		m, err := s.getFromAny(ctx, getRequest{Sequence: from, NextBySubject: subject})
+		if notFound(err) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		r, err := m.recorded(s.stream)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+		from = m.Sequence + 1
+	}
+	return s.loadRest(ctx, subject, from, all)
+}
+
+// loadRest reads on in batches. What came before a connection broke is kept.
+func (s *Store) loadRest(ctx context.Context, subject string, from uint64, all []Recorded) ([]Recorded, error) {
 	t := tries{pace: s.pace}
 	for t.next(ctx) {
 		part, more, err := s.loadPart(ctx, subject, from)

@@ -44,7 +44,7 @@ func (s *Store) Last(ctx context.Context, subject string) (Recorded, error) {
 	if !exactSubject(subject) {
 		return Recorded{}, fmt.Errorf("read last of %s: %w", subject, errNotExact)
 	}
-	r, err := s.one(ctx, s.prefix+"DIRECT.GET."+s.stream+"."+subject, nil, getRequest{LastBySubject: subject})
+	r, err := s.one(ctx, getRequest{LastBySubject: subject})
 	if err != nil {
 		return Recorded{}, fmt.Errorf("read last of %s: %w", subject, err)
 	}
@@ -56,12 +56,7 @@ func (s *Store) Get(ctx context.Context, sequence uint64) (Recorded, error) {
 	if sequence == 0 {
 		return Recorded{}, fmt.Errorf("read %s, sequence 0: %w", s.stream, ErrNotFound)
 	}
-	request := getRequest{Sequence: sequence}
-	body, err := json.Marshal(request)
-	if err != nil {
-		return Recorded{}, fmt.Errorf("read %s, sequence %d: %w", s.stream, sequence, err)
-	}
-	r, err := s.one(ctx, s.prefix+"DIRECT.GET."+s.stream, body, request)
+	r, err := s.one(ctx, getRequest{Sequence: sequence})
 	if err != nil {
 		return Recorded{}, fmt.Errorf("read %s, sequence %d: %w", s.stream, sequence, err)
 	}
@@ -85,13 +80,9 @@ func (s *Store) LastSequence(ctx context.Context) (uint64, error) {
 	return info.State.LastSequence, nil
 }
 
-// one reads one message from any replica. What a replica does not know may not have reached it yet: then the leader is asked.
-func (s *Store) one(ctx context.Context, subject string, body []byte, request getRequest) (Recorded, error) {
-	reply, err := s.request(ctx, subject, body)
-	if err != nil {
-		return Recorded{}, err
-	}
-	m, err := directMessage(reply)
+// one reads one event from any replica. What a replica does not know may not have reached it yet: then the leader is asked.
+func (s *Store) one(ctx context.Context, request getRequest) (Recorded, error) {
+	m, err := s.getFromAny(ctx, request)
 	if notFound(err) {
 		m, err = s.getFromLeader(ctx, request)
 	}
@@ -102,6 +93,19 @@ func (s *Store) one(ctx context.Context, subject string, body []byte, request ge
 		return Recorded{}, err
 	}
 	return m.recorded(s.stream)
+}
+
+// getFromAny reads one message through the direct API, which every replica answers. It can be a little behind. Wraps what [notFound] knows.
+func (s *Store) getFromAny(ctx context.Context, request getRequest) (message, error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return message{}, fmt.Errorf("read: %w", err)
+	}
+	reply, err := s.request(ctx, s.prefix+"DIRECT.GET."+s.stream, body)
+	if err != nil {
+		return message{}, err
+	}
+	return directMessage(reply)
 }
 
 // directMessage reads an answer of the direct API: the message itself, with its place in headers.

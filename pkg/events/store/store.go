@@ -44,6 +44,7 @@ type pace struct {
 	answer   time.Duration // how long one try waits for the broker
 	recover  time.Duration // first wait after a try that the broker did not answer; doubled each time
 	refused  time.Duration // first wait where the broker refused and the reason can't be read yet; doubled each time
+	refusals int           // how many of those in all, where no try can have been stored
 	longest  time.Duration // no wait is longer
 	decide   int           // how often Execute decides again after a conflict
 	conflict time.Duration // first wait after a conflict, with jitter; doubled each time
@@ -51,7 +52,7 @@ type pace struct {
 
 func defaultPace() pace {
 	return pace{
-		tries: 8, answer: 2 * time.Second, recover: 50 * time.Millisecond, refused: 2 * time.Millisecond, longest: time.Second,
+		tries: 8, answer: 2 * time.Second, recover: 50 * time.Millisecond, refused: 2 * time.Millisecond, refusals: 4, longest: time.Second,
 		decide: 5, conflict: 5 * time.Millisecond,
 	}
 }

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
@@ -17,7 +19,13 @@ import (
 	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Each check of the property test is a stream of its own: fewer than rapid's 100, unless told otherwise on the command line.
+	if err := flag.Set("rapid.checks", "15"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	ledger = "LEDGER" // the stream of these tests
@@ -61,11 +69,25 @@ func (s setup) open(tb testing.TB) *store.Store {
 
 func (s setup) openOn(tb testing.TB, nc *nats.Conn) *store.Store {
 	tb.Helper()
+	return store.New(jetStream(tb, nc), ledger, s.encoder, bus.Telemetry{})
+}
+
+func jetStream(tb testing.TB, nc *nats.Conn) jetstream.JetStream {
+	tb.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return store.New(js, ledger, s.encoder, bus.Telemetry{})
+	return js
+}
+
+// createStream makes one more event store, with the name as the first token of its subjects.
+func createStream(tb rapid.TB, js jetstream.JetStream, name string, replicas int) {
+	tb.Helper()
+	declared := events.Stream{Name: name, Subjects: []string{name + ".*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true}
+	if _, err := js.CreateStream(context.Background(), bus.StreamConfig(declared, replicas)); err != nil {
+		tb.Fatalf("create stream: %v", err)
+	}
 }
 
 func amount(n int64) events.Event { return amountID(events.NewID(), n) }
