@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -135,8 +134,6 @@ func newFollower(js jetstream.JetStream, subjects events.Subjects, qs []query, i
 	return f
 }
 
-const followPause = 250 * time.Millisecond // before reading goes on after a failure
-
 // run follows until ctx ends.
 func (f *follower) run(ctx context.Context) error {
 	for ctx.Err() == nil {
@@ -145,10 +142,7 @@ func (f *follower) run(ctx context.Context) error {
 			break
 		}
 		f.log.WarnContext(ctx, "reading of windows begins anew", "error", err, "from", f.tail.next)
-		select {
-		case <-time.After(followPause):
-		case <-ctx.Done():
-		}
+		pause(ctx, readPause)
 	}
 	return nil
 }

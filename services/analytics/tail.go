@@ -32,9 +32,14 @@ const (
 	pullHeartbeat = time.Second      // the broker says that it is alive; two missed ones end a session
 	consumerKept  = 10 * time.Second // how long the broker keeps a consumer that we could not delete
 	deleteTimeout = time.Second
+	readTries     = 5
+	readPause     = 250 * time.Millisecond // before reading goes on after it broke off
 )
 
-var errAtEnd = errors.New("at the end")
+var (
+	errAtEnd   = errors.New("at the end")
+	errSession = errors.New("reading broke off") // of the reading, not of what is read: reading goes on behind the last message
+)
 
 // session reads until fn or atEnd returns an error, or reading fails. atEnd is called whenever nothing more is stored.
 func (t *tail) session(ctx context.Context, fn func(*logMessage) error, atEnd func() error) error {
@@ -47,7 +52,7 @@ func (t *tail) session(ctx context.Context, fn func(*logMessage) error, atEnd fu
 	}
 	consumer, err := t.js.CreateConsumer(ctx, t.stream, cfg)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", t.stream, err)
+		return fmt.Errorf("%w: %w", errSession, err)
 	}
 	defer t.remove(ctx, consumer)
 	if consumer.CachedInfo().NumPending == 0 {
@@ -57,21 +62,21 @@ func (t *tail) session(ctx context.Context, fn func(*logMessage) error, atEnd fu
 	}
 	messages, err := consumer.Messages(jetstream.PullMaxMessages(1000), jetstream.PullHeartbeat(pullHeartbeat), jetstream.PullExpiry(10*pullHeartbeat))
 	if err != nil {
-		return fmt.Errorf("read %s: %w", t.stream, err)
+		return fmt.Errorf("%w: %w", errSession, err)
 	}
 	defer messages.Stop()
 	untilEnd := jetstream.NextContext(ctx)
 	for delivered := uint64(1); ; delivered++ {
 		m, err := messages.Next(untilEnd)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", t.stream, err)
+			return fmt.Errorf("%w: %w", errSession, err)
 		}
 		meta, err := m.Metadata()
 		if err != nil {
-			return fmt.Errorf("read %s: %w", t.stream, err)
+			return fmt.Errorf("%w: %w", errSession, err)
 		}
 		if meta.Sequence.Consumer != delivered {
-			return fmt.Errorf("read %s: got delivery %d instead of %d", t.stream, meta.Sequence.Consumer, delivered)
+			return fmt.Errorf("%w: got delivery %d instead of %d", errSession, meta.Sequence.Consumer, delivered)
 		}
 		if err := fn(&logMessage{m.Subject(), meta.Sequence.Stream, meta.Timestamp, m.Headers(), m.Data()}); err != nil {
 			return err
@@ -103,12 +108,27 @@ func readAll(ctx context.Context, js jetstream.JetStream, stream string, from ui
 		return last, nil
 	}
 	t := tail{js: js, stream: stream, next: from}
-	err = t.session(ctx, func(m *logMessage) error {
-		last = max(last, m.sequence)
-		return fn(m)
-	}, func() error { return errAtEnd })
-	if errors.Is(err, errAtEnd) {
-		return last, nil
+	for try := 1; ; try++ {
+		err = t.session(ctx, func(m *logMessage) error {
+			last = max(last, m.sequence)
+			return fn(m)
+		}, func() error { return errAtEnd })
+		switch {
+		case errors.Is(err, errAtEnd):
+			return last, nil
+		case !errors.Is(err, errSession) || try == readTries || ctx.Err() != nil:
+			return last, fmt.Errorf("read %s: %w", stream, err)
+		}
+		pause(ctx, readPause)
 	}
-	return last, err
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }

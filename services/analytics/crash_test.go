@@ -1,0 +1,307 @@
+package analytics
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/eventstest"
+)
+
+// filled is a TIMELINE with disorder, late events, repeated ids and things that can't be read, and what must come out of it.
+type filled struct {
+	*shop
+	deliveries []bus.Delivery
+	want       *state
+	outputs    outputs
+}
+
+func fill(t *testing.T, start func(testing.TB) *eventstest.Server, n int) *filled {
+	t.Helper()
+	f := &filled{shop: newShop(t, start, shortMemory, withoutHeartbeats)}
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a seed, so that a failure comes again
+	begin := time.Date(2010, 12, 1, 8, 0, 0, 0, time.UTC)
+	var messages []bus.Message
+	for i := range n {
+		id := fmt.Sprint("order-", i)
+		at := begin.Add(time.Duration(i)*20*time.Second - time.Duration(random.IntN(200))*time.Second)
+		ev := order(t, id, at.Format(time.RFC3339), []string{"GBP", "EUR"}[random.IntN(2)], events.Minor(random.IntN(1000)))
+		ev.ID = fmt.Sprint("event-", i-i%7%2) // some ids come twice
+		messages = append(messages, bus.Message{Subject: f.subjects.Order(id), Event: ev})
+	}
+	for i := range messages {
+		header, data, err := events.Encode(&messages[i].Event)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%11 == 5 {
+			data = []byte("{}")
+		}
+		if _, err := f.js.PublishMsgAsync(&nats.Msg{Subject: messages[i].Subject, Header: nats.Header(header), Data: data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-f.js.PublishAsyncComplete()
+	f.awaitTimeline(n)
+
+	w := f.worker()
+	var err error
+	if f.want, err = newState(w.queries); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range f.stored(events.StreamTimeline, "") {
+		d := deliveryOf(&m, w.check)
+		f.deliveries = append(f.deliveries, d)
+		if _, err := f.want.apply(&d, &f.outputs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c := f.want.running[0].engine.Counts(); c.Late == 0 || c.Duplicates == 0 || f.want.unreadable == 0 || len(f.outputs.Results) < 10 {
+		t.Fatalf("the input is too tame: %+v, %d unreadable, %d results", c, f.want.unreadable, len(f.outputs.Results))
+	}
+	return f
+}
+
+// worker is an instance that knows nothing yet.
+func (s *shop) worker() *worker {
+	qs := queries(DefaultBound)
+	return newWorker(s.js, s.subjects, s.encoder, s.registry, qs, newIndex(qs), bus.Telemetry{Logger: testLog(s.tb)})
+}
+
+// verify compares what is stored with what must come out: every result and late event once, in LATE in the order of the log.
+func (f *filled) verify(t *testing.T, w *worker) {
+	t.Helper()
+	names := make([]string, len(w.queries))
+	for i, q := range w.queries {
+		names[i] = q.name
+	}
+	var wantResults, wantLate []string
+	for i := range f.outputs.Results {
+		r := &f.outputs.Results[i]
+		ev, err := r.event(names[r.Query])
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantResults = append(wantResults, f.subjects.Window(names[r.Query], r.Key, r.Start)+" "+string(ev.Data))
+	}
+	for i := range f.outputs.Late {
+		l := &f.outputs.Late[i]
+		ev, err := l.event(names[l.Query])
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantLate = append(wantLate, f.subjects.Late(l.Reason, names[l.Query])+" "+string(ev.Data))
+	}
+	got := func(stream, filter string) (out []string) {
+		for _, m := range f.stored(stream, filter) {
+			out = append(out, m.subject+" "+string(m.data))
+		}
+		return out
+	}
+	results := got(events.StreamWindows, "windows.")
+	slices.Sort(results)
+	slices.Sort(wantResults)
+	if !slices.Equal(results, wantResults) {
+		t.Errorf("%d results are stored, want %d, or they differ", len(results), len(wantResults))
+	}
+	if late := got(events.StreamLate, ""); !slices.Equal(late, wantLate) {
+		t.Errorf("%d late events are stored, want %d, or they differ", len(late), len(wantLate))
+	}
+	rec, _, err := w.journal.last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sameCounts(&rec, f.want); err != nil || rec.Unreadable != f.want.unreadable {
+		t.Errorf("unreadable %d, want %d; %v", rec.Unreadable, f.want.unreadable, err)
+	}
+}
+
+var errKilled = errors.New("killed")
+
+// TestCrashAnywhereChangesNothing drives instances step by step, kills them at every stage, and lets two of them believe at once that they are the active one. The
+// streams forget message ids at once, as they have when a restart takes longer than two minutes.
+func TestCrashAnywhereChangesNothing(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(testing.TB) *eventstest.Server{"R1": eventstest.Start, "R3": eventstest.StartCluster} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := fill(t, start, 400)
+			random := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // a seed, so that a failure comes again
+			instances := []*worker{f.worker(), f.worker()}
+			kills, conflicts := map[stage]int{}, 0
+			for done := false; !done; {
+				i := random.IntN(len(instances))
+				w := instances[i]
+				doom := stage(random.IntN(8)) // more often none
+				w.fault = func(at stage) error {
+					if at == doom {
+						kills[at]++
+						return errKilled
+					}
+					return nil
+				}
+				// An instance that reads on does not ask for the position; one that was reset does.
+				if w.state == nil || random.IntN(4) == 0 {
+					if _, err := w.position(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				from := uint64(0)
+				if w.state != nil {
+					from = w.state.sequence
+				} else if rec, _, err := w.journal.last(t.Context()); err != nil {
+					t.Fatal(err)
+				} else {
+					from = rec.Sequence
+				}
+				batch := f.deliveries[min(from, uint64(len(f.deliveries))):]
+				if len(batch) == 0 {
+					done = doom > afterPublish
+					batch = f.deliveries[len(f.deliveries)-1:]
+				}
+				batch = batch[:min(len(batch), 1+random.IntN(12))]
+				err := w.handle(t.Context(), batch)
+				switch {
+				case errors.Is(err, errKilled):
+					instances[i] = f.worker() // another process
+					done = false
+				case errors.Is(err, errOtherInstance):
+					conflicts++
+					done = false
+				case err != nil:
+					t.Fatal(err)
+				}
+			}
+			if conflicts == 0 || kills[beforeCommit] == 0 || kills[afterCommit] == 0 || kills[afterPublish] == 0 {
+				t.Errorf("not everything happened: kills %v, conflicts %d", kills, conflicts)
+			}
+			f.verify(t, f.worker())
+		})
+	}
+}
+
+// An instance that woke up late publishes what others published long ago, and what comes after it. Nothing changes.
+func TestPublishingLateChangesNothing(t *testing.T) {
+	t.Parallel()
+	f := fill(t, eventstest.Start, 200)
+	w := f.worker()
+	half := len(f.deliveries) / 2
+	if err := w.handle(t.Context(), f.deliveries[:half]); err != nil {
+		t.Fatal(err)
+	}
+	old := w.rec
+	if err := w.handle(t.Context(), f.deliveries[half:]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.publisher.publish(t.Context(), &old); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.publisher.publish(t.Context(), &w.rec); err != nil {
+		t.Error(err)
+	}
+	f.verify(t, w)
+}
+
+// A result that somebody else wrote is not taken for ours.
+func TestForeignResultIsNoticed(t *testing.T) {
+	t.Parallel()
+	f := fill(t, eventstest.Start, 200)
+	r := f.outputs.Results[0]
+	f.raw(f.subjects.Window("orders-per-minute", r.Key, r.Start), nil, []byte("not ours"))
+	if err := f.worker().handle(t.Context(), f.deliveries); !errors.Is(err, errForeign) {
+		t.Errorf("got %v, want %v", err, errForeign)
+	}
+}
+
+func TestRestartWithAnotherBound(t *testing.T) {
+	t.Parallel()
+	f := fill(t, eventstest.Start, 200)
+	half := len(f.deliveries) / 2
+	if err := f.worker().handle(t.Context(), f.deliveries[:half]); err != nil {
+		t.Fatal(err)
+	}
+	w := f.worker()
+	for i := range w.queries {
+		w.queries[i].window.Bound = time.Hour
+	}
+	if err := w.handle(t.Context(), f.deliveries[half:]); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := f.want.running[0].engine.Watermark()
+	if w.rec.Queries[0].Late >= f.want.running[0].engine.Counts().Late || w.rec.Queries[0].Bound != time.Hour {
+		t.Errorf("with a bound of an hour: %+v; with a minute the watermark was %d", w.rec.Queries[0], before)
+	}
+}
+
+// A query whose meaning changes under its name would mix two meanings in one window.
+func TestChangedMeaningIsRefused(t *testing.T) {
+	t.Parallel()
+	f := fill(t, eventstest.Start, 200)
+	w := f.worker()
+	if err := w.handle(t.Context(), f.deliveries[:100]); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.handle(t.Context(), f.deliveries[100:150]); err != nil { // behind the base
+		t.Fatal(err)
+	}
+	changed := f.worker()
+	changed.queries[0].types = []string{events.TypeOrderConfirmed}
+	if err := changed.handle(t.Context(), f.deliveries[150:]); !errors.Is(err, errOtherCounts) || !strings.Contains(err.Error(), "orders-per-minute") {
+		t.Errorf("got %v, want %v", err, errOtherCounts)
+	}
+}
+
+// A clean stop leaves a base at the last sequence, so a newer program replays nothing with rules of its own.
+func TestCleanStopLeavesNothingToReplay(t *testing.T) {
+	t.Parallel()
+	f := fill(t, eventstest.Start, 150)
+	w := f.worker()
+	for _, batch := range [][]bus.Delivery{f.deliveries[:120], f.deliveries[120:]} {
+		if err := w.handle(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w.rec.Base.Sequence == w.rec.Sequence {
+		t.Fatal("the base is at the end before the stop: the test shows nothing")
+	}
+	w.close(t.Context())
+	if w.rec.Base.Sequence != w.rec.Sequence {
+		t.Errorf("base at %d, record at %d", w.rec.Base.Sequence, w.rec.Sequence)
+	}
+	f.verify(t, f.worker())
+}
+
+// TIMELINE that ends before the last commit means that the broker lost what it had acknowledged.
+func TestLostLogIsNoticed(t *testing.T) {
+	t.Parallel()
+	f := fill(t, eventstest.Start, 150)
+	w := f.worker()
+	for _, batch := range [][]bus.Delivery{f.deliveries[:120], f.deliveries[120:]} {
+		if err := w.handle(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream, err := f.js.Stream(t.Context(), events.StreamTimeline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	if err := f.js.DeleteStream(t.Context(), events.StreamTimeline); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Sources = nil
+	if _, err := f.js.CreateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.worker().handle(t.Context(), f.deliveries[149:]); !errors.Is(err, errLogLost) {
+		t.Errorf("got %v, want %v", err, errLogLost)
+	}
+}
