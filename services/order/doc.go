@@ -24,11 +24,15 @@
 //
 // # Where to look
 //
-//	order.go, decide.go      the aggregate: pure functions, no clock, no network
-//	request.go, validate.go  what a caller may send
-//	place.go, cancel.go      the commands
-//	process.go, deadline.go  what STOCK and TIMERS make of an order
-//	payment.go               the one outside system that is asked synchronously
-//	table.go, listing.go     the read model and its queries; follow.go, snapshot.go keep it
-//	http.go, answers.go      the HTTP operations
+//	order.go, decide.go             the aggregate: pure functions, no clock, no network
+//	scanner.go, request.go,
+//	faults.go, validate.go          what a caller may send, and how it is told what was wrong
+//	place.go, once.go, contacts.go,
+//	cancel.go                       the commands
+//	process.go, deadline.go         what STOCK and TIMERS make of an order
+//	payment.go                      the one outside system that is asked synchronously
+//	table.go, listing.go            the read model and its queries
+//	follow.go, snapshot.go          what keeps it
+//	http.go, answers.go             the HTTP operations
+//	config.go, service.go           New, Run, Ready
 package order

@@ -299,7 +299,9 @@ func (s *Service) problem(err error, about, hint string) error {
 	case errors.Is(err, ErrTooManyOpen):
 		return later(huma.Error429TooManyRequests(fmt.Sprintf("%d orders are open: try again", s.cfg.MaxOpen)))
 	}
-	s.logger.Error("request failed", "about", about, "error", err)
+	if !errors.Is(err, context.Canceled) { // then the caller has gone
+		s.logger.Error("request failed", "about", about, "error", err)
+	}
 	if errors.Is(err, events.ErrUndecodable) {
 		return huma.Error500InternalServerError(about + ": an event of it can't be read")
 	}

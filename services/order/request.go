@@ -1,15 +1,11 @@
 package order
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"unicode/utf8"
 )
 
 // request is an order as it was sent: strings and numbers are kept as they stood, nothing is checked but the shape.
@@ -38,207 +34,139 @@ func (r request) digest() (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// errSyntax: the body is no JSON at all, so nothing can be said about its fields.
-var errSyntax = errors.New("body is not valid JSON")
-
 // decodeRequest reads a body. It goes on behind a field of the wrong type, so that all of them are named, and reports fields that it does not know or that
 // come twice: a misspelt field would be lost silently. The error wraps errSyntax.
 func decodeRequest(raw []byte) (request, faults, error) {
-	if !utf8.Valid(raw) {
-		return request{}, faults{}, fmt.Errorf("%w: it is not UTF-8", errSyntax)
-	}
-	d := decoder{json: json.NewDecoder(bytes.NewReader(raw))}
-	d.json.UseNumber()
-	var r request
-	err := d.request(&r)
-	if err == nil {
-		err = d.end()
-	}
+	s, err := newScanner(raw)
 	if err != nil {
-		return request{}, faults{}, fmt.Errorf("%w: %w", errSyntax, err)
+		return request{}, faults{}, err
 	}
+	d := decoder{scanner: s}
+	var r request
+	d.request(&r)
 	return r, d.faults, nil
 }
 
-// decoder reads JSON token by token. Its errors are of syntax; what is wrong in meaning goes to faults.
+// decoder reads a request and collects what is wrong with it.
 type decoder struct {
-	json   *json.Decoder
+	*scanner
 	faults faults
 }
 
-func (d *decoder) request(r *request) error {
-	return d.object(body(""), func(at location) error {
+func (d *decoder) request(r *request) {
+	d.object(body(""), func(at location) {
 		switch at.field {
 		case "customer":
-			return d.text(at, &r.Customer)
+			d.string(at, &r.Customer)
 		case "email":
-			return d.text(at, &r.Email)
+			d.string(at, &r.Email)
 		case "currency":
-			return d.text(at, &r.Currency)
+			d.string(at, &r.Currency)
 		case "placed_at":
-			return d.text(at, &r.PlacedAt)
+			d.string(at, &r.PlacedAt)
 		case "lines":
-			return d.lines(at, &r.Lines)
+			d.lines(at, &r.Lines)
+		default:
+			d.unknown(at)
 		}
-		return d.unknown(at)
 	})
 }
 
-func (d *decoder) lines(at location, into *[]requestLine) error {
-	open, err := d.open(at, '[', "an array of lines")
-	if !open {
-		return err
+func (d *decoder) lines(at location, into *[]requestLine) {
+	if !d.open(at, '[', "an array of lines") {
+		return
 	}
 	*into = make([]requestLine, 0, 16)
-	for d.json.More() {
+	for d.peek() != ']' {
 		if len(*into) == maxLines {
 			d.faults.missing(at, fmt.Sprintf("must have at most %d lines", maxLines))
-			if err := d.skip(); err != nil {
-				return err
-			}
+			d.skip(d.next())
 			continue
 		}
 		var l requestLine
-		if err := d.line(len(*into), &l); err != nil {
-			return err
-		}
+		d.line(len(*into), &l)
 		*into = append(*into, l)
 	}
-	_, err = d.json.Token()
-	return err
+	d.next()
 }
 
-func (d *decoder) line(number int, l *requestLine) error {
-	return d.object(ofLine(number, ""), func(at location) error {
+func (d *decoder) line(number int, l *requestLine) {
+	d.object(ofLine(number, ""), func(at location) {
 		switch at.field {
 		case "sku":
-			return d.text(at, &l.SKU)
+			d.string(at, &l.SKU)
 		case "quantity":
-			return d.number(at, &l.Quantity)
+			d.number(at, &l.Quantity)
 		case "unit_price":
-			return d.text(at, &l.UnitPrice)
+			d.string(at, &l.UnitPrice)
+		default:
+			d.unknown(at)
 		}
-		return d.unknown(at)
 	})
 }
 
 // object reads an object and calls field for each of its names, with its place.
-func (d *decoder) object(at location, field func(location) error) error {
-	open, err := d.open(at, '{', "an object")
-	if !open {
-		return err
+func (d *decoder) object(at location, field func(location)) {
+	if !d.open(at, '{', "an object") {
+		return
 	}
-	seen := make([]string, 0, maxFields)
-	for d.json.More() {
-		token, err := d.json.Token()
-		if err != nil {
-			return err
-		}
-		at.field, _ = token.(string) // the decoder lets nothing else be a name
-		if slices.Contains(seen, at.field) {
+	var seen [maxFields]string // no object has more known fields, so the search for names that come twice is bounded
+	for n := 0; d.peek() != '}'; n++ {
+		at.field = d.next().text()
+		if slices.Contains(seen[:min(n, maxFields)], at.field) {
 			d.faults.add(at, "comes twice", nil)
 		}
-		if len(seen) < maxFields {
-			seen = append(seen, at.field)
+		if n < maxFields {
+			seen[n] = at.field
 		}
-		if err := field(at); err != nil {
-			return err
-		}
+		field(at)
 	}
-	_, err = d.json.Token()
-	return err
+	d.next()
 }
 
-// maxFields bounds the search for names that come twice. No object has more known fields.
 const maxFields = 8
 
-// open reads the beginning of an object or array. Where something else stands, it is reported and skipped.
-func (d *decoder) open(at location, want json.Delim, what string) (bool, error) {
-	token, err := d.json.Token()
-	if err != nil {
-		return false, err
-	}
-	if token == want {
-		return true, nil
+// open reads the beginning of an object or array. Where something else stands, it is reported and passed over.
+func (d *decoder) open(at location, want byte, what string) bool {
+	t := d.next()
+	if t.kind() == want {
+		return true
 	}
 	d.faults.add(at, "must be "+what, nil)
-	return false, d.rest(token)
+	d.skip(t)
+	return false
 }
 
-// text reads a string. null is taken as absent.
-func (d *decoder) text(at location, into **string) error {
-	token, err := d.json.Token()
-	if err != nil {
-		return err
+// string reads a string. null is taken as absent.
+func (d *decoder) string(at location, into **string) {
+	t := d.next()
+	switch {
+	case t.kind() == '"':
+		s := t.text()
+		*into = &s
+	case t.kind() == 'n':
+	case t.isNumber():
+		d.faults.add(at, "must be a string, in quotes", shown(string(t)))
+	default:
+		d.faults.add(at, "must be a string", nil)
+		d.skip(t)
 	}
-	switch v := token.(type) {
-	case nil:
-		return nil
-	case string:
-		*into = &v
-		return nil
-	case json.Number:
-		d.faults.add(at, "must be a string, in quotes", shown(v.String()))
-		return nil
-	}
-	d.faults.add(at, "must be a string", nil)
-	return d.rest(token)
 }
 
-func (d *decoder) number(at location, into **json.Number) error {
-	token, err := d.json.Token()
-	if err != nil {
-		return err
+func (d *decoder) number(at location, into **json.Number) {
+	t := d.next()
+	switch {
+	case t.isNumber():
+		n := json.Number(t)
+		*into = &n
+	case t.kind() == 'n':
+	default:
+		d.faults.add(at, "must be a whole number, without quotes", nil)
+		d.skip(t)
 	}
-	switch v := token.(type) {
-	case nil:
-		return nil
-	case json.Number:
-		*into = &v
-		return nil
-	}
-	d.faults.add(at, "must be a whole number, without quotes", nil)
-	return d.rest(token)
 }
 
-func (d *decoder) unknown(at location) error {
+func (d *decoder) unknown(at location) {
 	d.faults.add(at, "unknown field", nil)
-	return d.skip()
-}
-
-// skip reads one value and forgets it.
-func (d *decoder) skip() error {
-	token, err := d.json.Token()
-	if err != nil {
-		return err
-	}
-	return d.rest(token)
-}
-
-// rest skips what is left of a value whose first token was read.
-func (d *decoder) rest(first json.Token) error {
-	depth := 0
-	for token := first; ; {
-		switch token {
-		case json.Delim('{'), json.Delim('['):
-			depth++
-		case json.Delim('}'), json.Delim(']'):
-			depth--
-		}
-		if depth == 0 {
-			return nil
-		}
-		var err error
-		if token, err = d.json.Token(); err != nil {
-			return err
-		}
-	}
-}
-
-// end makes sure that nothing follows.
-func (d *decoder) end() error {
-	if _, err := d.json.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("it goes on after its end")
-	}
-	return nil
+	d.skip(d.next())
 }

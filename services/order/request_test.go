@@ -260,6 +260,12 @@ func FuzzRequest(f *testing.F) {
 		if !json.Valid(body) {
 			t.Fatal("taken, but it is not JSON")
 		}
+		if len(bad.list) == 0 { // each name once, and spelt as it must be: then the library reads the same
+			var library request
+			if err := json.Unmarshal(body, &library); err != nil || jsonOf(t, library) != jsonOf(t, r) {
+				t.Fatalf("library %s, %v; ours %s", jsonOf(t, library), err, jsonOf(t, r))
+			}
+		}
 		v := r.validate(now, &bad)
 		if len(bad.list) > 0 {
 			return
@@ -290,4 +296,16 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("%s, then %s: %v", canonical, twice, err)
 		}
 	})
+}
+
+func jsonOf(t *testing.T, r request) string {
+	t.Helper()
+	if len(r.Lines) == 0 {
+		r.Lines = nil
+	}
+	raw, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
 }

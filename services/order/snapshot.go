@@ -185,7 +185,7 @@ func (s *snapshotter) read(ctx context.Context) error {
 }
 
 func (s *snapshotter) load(ctx context.Context, m manifest) (*table, error) {
-	t := newTable()
+	t := newTableFor(m.orders())
 	t.positions = positions{orders: m.Orders, stock: m.Stock}
 	t.texts = texts{numbers: make(map[string]uint32)}
 	for i, p := range m.Texts {

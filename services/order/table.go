@@ -57,9 +57,12 @@ type row struct {
 	status    Status
 }
 
-func newTable() *table {
+func newTable() *table { return newTableFor(0) }
+
+// newTableFor makes room for so many orders at once.
+func newTableFor(orders int) *table {
 	return &table{
-		index: make(map[key]uint32), byCustomer: make(map[uint32][]uint32), early: make(map[key]int64),
+		index: make(map[key]uint32, orders), byCustomer: make(map[uint32][]uint32), early: make(map[key]int64),
 		foreign: make(map[key]string), waiters: make(map[key][]chan struct{}), texts: newTexts(),
 	}
 }

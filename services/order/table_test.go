@@ -143,7 +143,7 @@ func brief(orders []Order) (s string) {
 // thaw reads a snapshot that was not stored anywhere.
 func thaw(tb testing.TB, f frozen) *table {
 	tb.Helper()
-	t := newTable()
+	t := newTableFor(f.manifest.orders())
 	t.positions = positions{orders: f.manifest.Orders, stock: f.manifest.Stock}
 	t.texts = texts{numbers: make(map[string]uint32)}
 	if err := t.loadKeys(f.manifest); err != nil {
