@@ -1,0 +1,78 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	netmail "net/mail"
+	"strconv"
+
+	"github.com/wneessen/go-mail"
+
+	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/fail"
+)
+
+// email is the channel e-mail.
+type email struct {
+	from     *netmail.Address
+	contacts contacts
+	mailer   *mailer
+}
+
+const (
+	reasonNoAddress = "no address"
+	messageIDDomain = "tidemark.local"
+	maxIDPart       = 128 // what an order's id may take of a Message-ID
+)
+
+func (*email) name() string { return channelEmail }
+
+// send sends a mail, or skips who has no address.
+func (e *email) send(ctx context.Context, n news) (outcome, error) {
+	address, err := e.contacts.email(ctx, n.customerID)
+	switch {
+	case errors.Is(err, errNoAddress):
+		return outcome{skipped: reasonNoAddress}, nil
+	case errors.Is(err, errBadAddress):
+		return outcome{}, fail.Permanent(err)
+	case err != nil:
+		return outcome{}, err
+	}
+	id := emailID(n)
+	if err := e.mailer.send(ctx, e.compose(n, id, address)); err != nil {
+		return outcome{}, err
+	}
+	return outcome{messageID: id}, nil
+}
+
+// emailID is the Message-ID: always the same for the same version of an order. What of an order's id can't stand in one is encoded, as in a subject.
+func emailID(n news) string {
+	order := events.Token(n.orderID)
+	if len(order) > maxIDPart {
+		order = events.DeriveID(n.orderID)
+	}
+	return order + "." + strconv.FormatUint(n.version, 10) + "." + channelEmail + "@" + messageIDDomain
+}
+
+// compose writes the mail. Nothing that an event says can add a header or a recipient: the texts are clean, the library encodes what is not plain ASCII, the
+// address was checked, and the Message-ID is a token.
+func (e *email) compose(n news, id, address string) *mail.Msg {
+	m := mail.NewMsg(mail.WithNoDefaultUserAgent())
+	m.FromMailAddress(e.from)
+	m.ToMailAddress(&netmail.Address{Address: address})
+	m.Subject(n.text.subject)
+	m.SetDate()
+	m.SetMessageIDWithValue(id)
+	m.SetGenHeader(mail.Header("Auto-Submitted"), "auto-generated") // RFC 3834: no holiday notes, please
+	m.SetBodyString(mail.TypeTextPlain, n.text.body)
+	return m
+}
+
+func parseFrom(s string) (*netmail.Address, error) {
+	a, err := netmail.ParseAddress(s)
+	if err != nil {
+		return nil, fmt.Errorf("sender: %w", err)
+	}
+	return a, nil
+}

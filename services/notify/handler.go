@@ -1,0 +1,93 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/fail"
+)
+
+// channel is one way to reach a customer.
+type channel interface {
+	name() string
+	// send sends the news, under an id that is always the same for the same news. An error that is not permanent means that sending again may help.
+	send(ctx context.Context, n news) (outcome, error)
+}
+
+// recordTime is how long the record of what was sent may take. It does not end with the handler's time limit: what is sent and not recorded is sent
+// again.
+const recordTime = 5 * time.Second
+
+// handle tells one order event over every channel. It may be called again for the same event, at any time.
+func (s *Service) handle(ctx context.Context, d bus.Delivery) error {
+	n, tell, err := readNews(d, s.notices.subjects)
+	if err != nil {
+		return fail.Permanent(err)
+	}
+	if !tell {
+		s.metrics.ignored(ctx, n.eventType)
+		return nil
+	}
+	failures := make([]error, 0, len(s.channels))
+	for _, c := range s.channels {
+		if err := s.tell(ctx, n, c); err != nil {
+			s.metrics.failed(ctx, c.name())
+			failures = append(failures, fmt.Errorf("tell %s of order %s, version %d, by %s: %w", n.eventType, n.orderID, n.version, c.name(), err))
+		}
+	}
+	return verdict(failures)
+}
+
+// tell sends the news over one channel, unless that is recorded, and records it.
+func (s *Service) tell(ctx context.Context, n news, c channel) error {
+	known, err := s.notices.known(ctx, n, c.name())
+	if err != nil {
+		return err
+	}
+	if known {
+		s.metrics.known(ctx, c.name())
+		return nil
+	}
+	o, err := c.send(ctx, n)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
+	defer cancel()
+	if err := s.notices.record(ctx, n, c.name(), o); err != nil {
+		return err
+	}
+	s.metrics.told(ctx, c.name(), o)
+	return nil
+}
+
+// verdict makes one error of the channels' failures. While one of them may heal, the event is to be tried again: a permanent failure of one channel must not
+// take the others with it. So permanence, and the longest wait that was asked for, count only where they speak for all that is left.
+func verdict(failures []error) error {
+	var lasting, passing []error
+	var wait time.Duration
+	for _, err := range failures {
+		if fail.IsPermanent(err) {
+			lasting = append(lasting, err)
+			continue
+		}
+		passing = append(passing, err)
+		if w, ok := fail.Wait(err); ok {
+			wait = max(wait, w)
+		}
+	}
+	if len(passing) == 0 {
+		return errors.Join(lasting...)
+	}
+	err := errors.Join(passing...)
+	for _, l := range lasting {
+		err = fmt.Errorf("%w; for good: %v", err, l) //nolint:errorlint // wrapped, it would make the whole permanent
+	}
+	if wait > 0 {
+		return fail.RetryAfter(wait, err)
+	}
+	return err
+}
