@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,8 +20,9 @@ import (
 
 // natsProcess is a nats-server in a process of its own, built from the module that the project requires anyway.
 type natsProcess struct {
-	cmd *exec.Cmd
-	url string
+	cmd     *exec.Cmd
+	url     string
+	profile string // URL of its CPU profile
 }
 
 func startNATS(ctx context.Context, dir string) (*natsProcess, error) {
@@ -34,12 +38,16 @@ func startNATS(ctx context.Context, dir string) (*natsProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(binary, "-a", "127.0.0.1", "-p", strconv.Itoa(port), "-js", "-sd", filepath.Join(dir, "store")) //nolint:noctx // stopped by stop
+	profilePort, err := freePort(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(binary, "--profile", strconv.Itoa(profilePort), "-a", "127.0.0.1", "-p", strconv.Itoa(port), "-js", "-sd", filepath.Join(dir, "store")) //nolint:noctx // stopped by stop
 	cmd.Stderr = nil
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start nats-server: %w", err)
 	}
-	n := &natsProcess{cmd: cmd, url: fmt.Sprintf("nats://127.0.0.1:%d", port)}
+	n := &natsProcess{cmd: cmd, url: fmt.Sprintf("nats://127.0.0.1:%d", port), profile: fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/profile", profilePort)}
 	if err := n.await(ctx); err != nil {
 		n.stop()
 		return nil, err
@@ -134,4 +142,23 @@ func residentMiB(pid int) (float64, error) {
 		}
 	}
 	return 0, fmt.Errorf("process %d has no VmRSS", pid)
+}
+
+// download writes what a URL answers to a file.
+func download(ctx context.Context, url, file string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, res.Body)
+	return errors.Join(err, out.Close())
 }

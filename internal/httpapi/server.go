@@ -98,7 +98,7 @@ func (s *Server) Ready() <-chan struct{} { return run.Closed() }
 func (s *Server) Run(ctx context.Context) error {
 	// Requests carry a context of their own: when the program is asked to stop, those that are being answered may finish.
 	server := &http.Server{
-		Handler: s.handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
@@ -116,7 +116,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) handler() http.Handler {
+// Handler is what the address serves, for callers in the same process.
+func (s *Server) Handler() http.Handler {
 	var h http.Handler = http.NewCrossOriginProtection().Handler(s.mux) // a page in the user's browser must not place orders here
 	h = secure(s.gate(h))
 	return otelhttp.NewHandler(h, "http", otelhttp.WithTracerProvider(s.cfg.Telemetry.Tracer), otelhttp.WithMeterProvider(s.cfg.Telemetry.Meter),

@@ -60,6 +60,9 @@ func (s *System) Ready() <-chan struct{} { return s.ready }
 // URL is the API's address, valid once the system is ready.
 func (s *System) URL() string { return s.server.URL() }
 
+// Handler is the API for callers in the same process, valid once the system is ready.
+func (s *System) Handler() http.Handler { return s.server.Handler() }
+
 // NATSURL is the broker's address, valid once the system is ready.
 func (s *System) NATSURL() string {
 	if s.broker != nil {
