@@ -44,7 +44,7 @@ func (s *Server) NewProxy() *Proxy {
 // Connect opens a connection through the proxy that ends with the test.
 func (p *Proxy) Connect() *nats.Conn {
 	p.tb.Helper()
-	nc, err := nats.Connect("nats://"+p.listener.Addr().String(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond), nats.IgnoreDiscoveredServers())
+	nc, err := nats.Connect("nats://"+p.listener.Addr().String(), nats.MaxReconnects(-1), nats.ReconnectWait(time.Millisecond), nats.ReconnectJitter(0, 0), nats.IgnoreDiscoveredServers())
 	if err != nil {
 		p.tb.Fatalf("connect through proxy: %v", err)
 	}

@@ -150,7 +150,7 @@ func (s *Server) Connect() *nats.Conn {
 	for _, n := range s.servers[1:] {
 		url += "," + n.ClientURL()
 	}
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0))
 	if err != nil {
 		s.tb.Fatalf("connect: %v", err)
 	}

@@ -235,7 +235,7 @@ func TestStoreIsAList(t *testing.T) {
 		for _, token := range []string{"a", "b", "c"} {
 			m.subjects = append(m.subjects, name+"."+token)
 		}
-		createStream(t, near, name, set.Replicas())
+		createStream(t, near, name)
 		t.Repeat(map[string]func(*rapid.T){"append": m.append, "appendAt": m.appendAt, "again": m.again, "execute": m.execute})
 		m.check(t)
 	})

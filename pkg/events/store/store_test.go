@@ -81,11 +81,12 @@ func jetStream(tb testing.TB, nc *nats.Conn) jetstream.JetStream {
 	return js
 }
 
-// createStream makes one more event store, with the name as the first token of its subjects.
-func createStream(tb rapid.TB, js jetstream.JetStream, name string, replicas int) {
+// createStream makes one more event store, in memory, with the name as the first token of its subjects.
+func createStream(tb rapid.TB, js jetstream.JetStream, name string) {
 	tb.Helper()
-	declared := events.Stream{Name: name, Subjects: []string{name + ".*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true}
-	if _, err := js.CreateStream(context.Background(), bus.StreamConfig(declared, replicas)); err != nil {
+	config := bus.StreamConfig(events.Stream{Name: name, Subjects: []string{name + ".*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true}, 1)
+	config.Storage = jetstream.MemoryStorage // a batch on a file costs milliseconds
+	if _, err := js.CreateStream(context.Background(), config); err != nil {
 		tb.Fatalf("create stream: %v", err)
 	}
 }
