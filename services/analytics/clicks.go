@@ -74,7 +74,8 @@ func (c *clickIntake) routes(api huma.API) {
 		Description: "CloudEvents 1.0 of type " + events.TypePageClicked + " in binary mode (attributes in ce- headers), structured mode, or as a batch of up to " +
 			strconv.Itoa(maxClicks) + ". When one of them is not valid, none is stored. A click without a time gets the time of its arrival.",
 		DefaultStatus: http.StatusAccepted, MaxBodyBytes: maxClickBody,
-		Errors: []int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+		SkipValidateBody: true, // the body is judged here: what is wrong with which click, not with the array
+		Errors:           []int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 			"application/json":           {Schema: &huma.Schema{Type: huma.TypeObject, Description: "Binary mode: the data alone, {user, page, platform?}."}},
 			events.ContentTypeStructured: {Schema: one},

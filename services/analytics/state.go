@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 
+	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 	"github.com/tidemark/tidemark/pkg/window"
 )
@@ -62,7 +64,7 @@ func (s *state) apply(d *bus.Delivery, out *outputs) (changed bool, err error) {
 		}
 		changed = true
 		before, started := r.engine.Watermark()
-		outcome := r.engine.Apply(window.Event{ID: d.Event.ID, Key: key, Time: d.Event.Time.UnixMilli(), Stored: d.StoredAt.UnixMilli(), Value: value})
+		outcome := r.engine.Apply(window.Event{ID: identity(&d.Event), Key: key, Time: d.Event.Time.UnixMilli(), Stored: d.StoredAt.UnixMilli(), Value: value})
 		for _, result := range outcome.Results {
 			out.Results = append(out.Results, resultOf(i, result))
 		}
@@ -72,6 +74,11 @@ func (s *state) apply(d *bus.Delivery, out *outputs) (changed bool, err error) {
 	}
 	s.sequence = d.Sequence
 	return changed, nil
+}
+
+// identity is what makes two events the same: source and id together, as CloudEvents says. Two producers may both count from 1.
+func identity(ev *events.Event) string {
+	return strconv.Itoa(len(ev.Source)) + ":" + ev.Source + ev.ID
 }
 
 // size is about how long snapshot would be.
