@@ -1,0 +1,350 @@
+package docs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestMain makes the test binary a small curl when it is called by that name: the commands of the docs use curl, and a machine with only Go need not
+// have one.
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "curl" {
+		if err := curl(os.Args[1:], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "curl:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	status := m.Run()
+	if bin, err := programs(); err == nil {
+		_ = os.RemoveAll(bin) // of the system's temporary files
+	}
+	os.Exit(status)
+}
+
+// curl knows what the docs use: -s, -i, -X METHOD, -H HEADER, -d BODY and one URL.
+func curl(args []string, out io.Writer) error {
+	method, body, url, head := http.MethodGet, "", "", false
+	header := make(http.Header)
+	for i := 0; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "-s":
+		case arg == "-i":
+			head = true
+		case (arg == "-X" || arg == "-H" || arg == "-d") && i+1 < len(args):
+			i++
+			switch arg {
+			case "-X":
+				method = args[i]
+			case "-H":
+				name, value, _ := strings.Cut(args[i], ":")
+				header.Add(name, strings.TrimSpace(value))
+			default:
+				body = args[i]
+			}
+		case strings.HasPrefix(arg, "http://") && url == "":
+			url = arg
+		default:
+			return fmt.Errorf("%q is not known here", arg)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	request.Header = header
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if head {
+		fmt.Fprintln(out, response.Proto, response.Status)
+		if err := response.Header.Write(out); err != nil {
+			return err
+		}
+		fmt.Fprintln(out)
+	}
+	_, err = io.Copy(out, response.Body)
+	return err
+}
+
+// block is a fenced shell block that is marked as a test, and what must stand in its output.
+type block struct {
+	name, script string
+	expect       []string
+}
+
+var fence = regexp.MustCompile("(?ms)^```(\\w+)(?: (test|expect)=([a-z0-9-]+))?\n(.*?)^```$")
+
+func blocks(t *testing.T, page, text string) []block {
+	t.Helper()
+	var out []block
+	for _, m := range fence.FindAllStringSubmatch(text, -1) {
+		switch m[2] {
+		case "test":
+			out = append(out, block{name: m[3], script: m[4]})
+		case "expect":
+			if len(out) == 0 || out[len(out)-1].name != m[3] {
+				t.Fatalf("%s: expect=%s does not follow test=%s", page, m[3], m[3])
+			}
+			out[len(out)-1].expect = strings.Split(strings.TrimSpace(m[4]), "\n")
+		}
+	}
+	return out
+}
+
+// TestCommands runs the marked commands of the README and the tutorial, in their order, against a system of their own.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	bin := build(t)
+	s := up(t, bin)
+	all := pages(t)
+	for _, page := range []string{"README.md", "docs/tutorial/first-hour.md"} {
+		marked := blocks(t, page, all[page])
+		if len(marked) < 3 {
+			t.Fatalf("%s has %d marked blocks", page, len(marked))
+		}
+		for _, b := range marked {
+			began := time.Now()
+			output := s.run(t, b.script)
+			// What happens behind an answer (a mail) takes a moment: what only reads is tried again, as a reader would.
+			for b.reads() && !holds(output, b.expect) && time.Since(began) < patience {
+				output = s.run(t, b.script)
+			}
+			if !holds(output, b.expect) {
+				t.Fatalf("%s, test=%s: the output does not hold all of %q:\n%s", page, b.name, b.expect, output)
+			}
+			t.Logf("%s, test=%s: %s", page, b.name, time.Since(began).Round(time.Millisecond))
+		}
+	}
+	httpPageNamesEveryOperation(t, s)
+	s.stop(t)
+}
+
+const patience = 10 * time.Second
+
+func (b block) reads() bool {
+	return !strings.Contains(b.script, "curl -s -X") && !strings.Contains(b.script, "tidemark load")
+}
+
+func holds(output string, expect []string) bool {
+	for _, e := range expect {
+		if !strings.Contains(output, e) {
+			return false
+		}
+	}
+	return true
+}
+
+// httpPageNamesEveryOperation compares the description that the API gives of itself with the page of the docs.
+func httpPageNamesEveryOperation(t *testing.T, s *running) {
+	t.Helper()
+	var doc struct {
+		Paths map[string]map[string]json.RawMessage `json:"paths"`
+	}
+	if err := json.Unmarshal([]byte(s.run(t, "curl -s http://127.0.0.1:8080/openapi.json")), &doc); err != nil {
+		t.Fatal(err)
+	}
+	page := pages(t)["docs/reference/http.md"]
+	n := 0
+	for path, methods := range doc.Paths {
+		for method := range methods {
+			n++
+			if !regexp.MustCompile("`" + strings.ToUpper(method) + " " + regexp.QuoteMeta(path) + "[`?]").MatchString(page) {
+				t.Errorf("docs/reference/http.md does not have %s %s", strings.ToUpper(method), path)
+			}
+		}
+	}
+	if n < 15 {
+		t.Errorf("the API describes %d operations: the services' paths are missing", n)
+	}
+}
+
+// Every flag and variable that a program has is on the page.
+func TestConfigurationPageNamesEveryFlag(t *testing.T) {
+	t.Parallel()
+	bin := build(t)
+	page := pages(t)["docs/reference/configuration.md"]
+	name := regexp.MustCompile(`--[a-z][a-z-]+|\bTIDEMARK_[A-Z_]+`)
+	for _, program := range [][]string{
+		{"order"}, {"inventory"}, {"notify"}, {"analytics"}, {"tidemark", "up"}, {"tidemark", "load"}, {"tidemark", "check"}, {"tidemark", "windows"},
+		{"tidemark", "orders", "list"}, {"tidemark", "orders", "cancel"}, {"tidemark", "topology", "apply"},
+	} {
+		out, err := exec.CommandContext(t.Context(), filepath.Join(bin, program[0]), append(program[1:], "--help")...).Output()
+		if err != nil {
+			t.Fatalf("%v --help: %v", program, err)
+		}
+		found := name.FindAllString(string(out), -1)
+		if len(found) < 2 {
+			t.Errorf("%v --help shows no flags:\n%s", program, out)
+		}
+		for _, flag := range found {
+			if flag != "--help" && !strings.Contains(page, "`"+flag) {
+				t.Errorf("docs/reference/configuration.md does not have %s of %v", flag, program)
+			}
+		}
+	}
+}
+
+// Commands that no test runs are at least commands: the verb is there, and so are its flags.
+func TestUnmarkedCommandsExist(t *testing.T) {
+	t.Parallel()
+	bin := build(t)
+	command := regexp.MustCompile(`(?m)(?:go run \./cmd/|bin/)(tidemark|order|inventory|notify|analytics)((?: [^\s|;#]+)*)`)
+	for page, text := range pages(t) {
+		for _, m := range fence.FindAllStringSubmatch(text, -1) {
+			if m[1] != "sh" {
+				continue
+			}
+			for _, c := range command.FindAllStringSubmatch(m[4], -1) {
+				commandExists(t, bin, page, c[1], strings.Fields(c[2]))
+			}
+		}
+	}
+}
+
+func commandExists(t *testing.T, bin, page, program string, args []string) {
+	t.Helper()
+	var verb []string
+	for _, arg := range args {
+		if strings.HasPrefix(arg, "-") || len(verb) == 2 || len(verb) == 1 && verb[0] != "orders" && verb[0] != "topology" {
+			break
+		}
+		verb = append(verb, arg)
+	}
+	out, err := exec.CommandContext(t.Context(), filepath.Join(bin, program), append(verb, "--help")...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%s: %s %v: %v\n%s", page, program, verb, err, out)
+		return
+	}
+	for _, arg := range args {
+		flag, _, _ := strings.Cut(arg, "=")
+		if strings.HasPrefix(flag, "--") && !bytes.Contains(out, []byte(flag)) {
+			t.Errorf("%s: %s %v has no flag %s", page, program, verb, flag)
+		}
+	}
+}
+
+// programs is built once for all tests of the package; TestMain removes it.
+var programs = sync.OnceValues(func() (string, error) {
+	bin, err := os.MkdirTemp("", "tidemark-docs-")
+	if err != nil {
+		return "", err
+	}
+	command := exec.Command("go", "build", "-o", bin+string(filepath.Separator), "./cmd/...")
+	command.Dir = root
+	if out, err := command.CombinedOutput(); err != nil {
+		return bin, fmt.Errorf("go build ./cmd/...: %w\n%s", err, out)
+	}
+	return bin, nil
+})
+
+func build(t *testing.T) string {
+	t.Helper()
+	bin, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// running is a `tidemark up` of this test alone.
+type running struct {
+	bin, api, gateway string
+	command           *exec.Cmd
+}
+
+func up(t *testing.T, bin string) *running {
+	t.Helper()
+	s := &running{bin: bin}
+	dir := t.TempDir()
+	s.command = exec.CommandContext(t.Context(), filepath.Join(bin, "tidemark"), "up", "--http", "127.0.0.1:0", "--data", filepath.Join(dir, "data"))
+	s.command.Dir = dir
+	s.command.Env = clean(os.Environ())
+	var stderr bytes.Buffer
+	s.command.Stderr = &stderr
+	out, err := s.command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	address := regexp.MustCompile(`^  (API|payment gateway) +(http://[^/]+)/`)
+	ready := false
+	lines := bufio.NewScanner(out)
+	for !ready && lines.Scan() {
+		if m := address.FindStringSubmatch(lines.Text()); m != nil && m[1] == "API" {
+			s.api = m[2]
+		} else if m != nil {
+			s.gateway = m[2]
+		}
+		ready = strings.HasPrefix(lines.Text(), "ready ")
+	}
+	if !ready || s.api == "" || s.gateway == "" {
+		t.Fatalf("up does not get ready (API %q, gateway %q):\n%s", s.api, s.gateway, stderr.String())
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }() // what it says from now on; ends with the process
+	return s
+}
+
+// clean leaves out what would make the programs do something else here.
+func clean(env []string) []string {
+	var out []string
+	for _, entry := range env {
+		if !strings.HasPrefix(entry, "TIDEMARK_") && !strings.HasPrefix(entry, "OTEL_") {
+			out = append(out, entry)
+		}
+	}
+	return out
+}
+
+// run runs a block as it stands, but for the addresses and the program.
+func (s *running) run(t *testing.T, script string) string {
+	t.Helper()
+	tools := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, filepath.Join(tools, "curl")); err != nil {
+		t.Fatal(err)
+	}
+	script = strings.NewReplacer(
+		"http://127.0.0.1:8080", s.api, "http://127.0.0.1:8090", s.gateway, "go run ./cmd/tidemark", filepath.Join(s.bin, "tidemark"),
+	).Replace(script)
+	command := exec.CommandContext(t.Context(), "sh", "-e", "-c", script)
+	command.Env = append(clean(os.Environ()), "TIDEMARK_URL="+s.api, "PATH="+tools+string(os.PathListSeparator)+os.Getenv("PATH"))
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s\n%s", err, script, out)
+	}
+	return string(out)
+}
+
+// stop asks the system to end, as Ctrl-C does.
+func (s *running) stop(t *testing.T) {
+	t.Helper()
+	if err := s.command.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.command.Wait(); err != nil {
+		t.Errorf("up: %v", err)
+	}
+}
