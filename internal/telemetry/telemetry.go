@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/propagation"
@@ -85,7 +86,7 @@ func (p *Provider) Service(ctx context.Context, name string) (bus.Telemetry, err
 	if err != nil {
 		return bus.Telemetry{}, fmt.Errorf("metrics of %s: %w", name, err)
 	}
-	meters := metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(res))
+	meters := metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(res), metric.WithView(httpViews()...))
 	out := bus.Telemetry{
 		Logger: p.logger.With("service", name), Meter: meters,
 		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
@@ -102,6 +103,19 @@ func (p *Provider) Service(ctx context.Context, name string) (bus.Telemetry, err
 	out.Tracer = tracers
 	p.onStop(tracers.Shutdown)
 	return out, nil
+}
+
+// httpViews keep of the HTTP instruments what an operator asks for: how long, which route, which status. The sizes and the address of the one server that there
+// is would be thousands of lines that say nothing.
+func httpViews() []metric.View {
+	keep := attribute.NewAllowKeysFilter("http.request.method", "http.route", "http.response.status_code", "error.type")
+	duration := metric.Stream{AttributeFilter: keep}
+	drop := metric.Stream{Aggregation: metric.AggregationDrop{}}
+	return []metric.View{
+		metric.NewView(metric.Instrument{Name: "http.server.request.duration"}, duration),
+		metric.NewView(metric.Instrument{Name: "http.client.request.duration"}, duration),
+		metric.NewView(metric.Instrument{Name: "http.*.body.size"}, drop),
+	}
 }
 
 func (p *Provider) onStop(stop func(context.Context) error) {

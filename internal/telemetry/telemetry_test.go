@@ -1,0 +1,90 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/tidemark/tidemark/internal/telemetry"
+)
+
+func TestEachServiceHasItsOwnName(t *testing.T) {
+	t.Parallel()
+	var logs bytes.Buffer
+	p, err := telemetry.New(telemetry.Config{Output: &logs, LogFormat: "json"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"order", "notify"} {
+		tel, err := p.Service(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tel.Logger.Info("hello")
+		counter, err := tel.Meter.Meter("test").Int64Counter("tidemark.things")
+		if err != nil {
+			t.Fatal(err)
+		}
+		counter.Add(t.Context(), 1, metric.WithAttributes())
+		if tel.Tracer != nil {
+			t.Error("traces are exported though no endpoint is set")
+		}
+		h := otelhttp.NewHandler(http.NotFoundHandler(), "http", otelhttp.WithMeterProvider(tel.Meter))
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x", nil))
+	}
+	w := httptest.NewRecorder()
+	p.Metrics().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	metrics := w.Body.String()
+	for _, name := range []string{"order", "notify"} {
+		if !strings.Contains(logs.String(), `"service":"`+name+`"`) {
+			t.Errorf("no log line of %s in %s", name, logs.String())
+		}
+		if !strings.Contains(metrics, `tidemark_things_total{`) || !strings.Contains(metrics, `service="`+name+`"`) {
+			t.Errorf("no metric of %s", name)
+		}
+	}
+	if strings.Contains(metrics, "body_size") || strings.Contains(metrics, "server_address") || !strings.Contains(metrics, "http_server_request_duration_seconds") {
+		t.Error("the HTTP instruments are not cut down to what is asked for")
+	}
+	if err := p.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTracesAreExportedWhenAnEndpointIsSet(t *testing.T) {
+	t.Parallel()
+
+	env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+	for _, exporter := range []string{"", "none"} {
+		env["OTEL_TRACES_EXPORTER"] = exporter
+		p, err := telemetry.New(telemetry.Config{Output: &bytes.Buffer{}, Getenv: func(name string) string { return env[name] }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tel, err := p.Service(t.Context(), "order")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if wanted := exporter == ""; (tel.Tracer != nil) != wanted {
+			t.Errorf("OTEL_TRACES_EXPORTER=%q: exports %t", exporter, tel.Tracer != nil)
+		}
+		if err := p.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestBadSettingsAreNamed(t *testing.T) {
+	t.Parallel()
+	for _, cfg := range []telemetry.Config{{LogLevel: "loud"}, {LogFormat: "xml"}} {
+		if _, err := telemetry.New(cfg); err == nil {
+			t.Errorf("%+v is accepted", cfg)
+		}
+	}
+}
