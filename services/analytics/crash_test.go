@@ -305,3 +305,58 @@ func TestLostLogIsNoticed(t *testing.T) {
 		t.Errorf("got %v, want %v", err, errLogLost)
 	}
 }
+
+// The outputs of a step stand in its record, and a message has a limit: a step with many outputs is cut.
+func TestStepWithManyOutputsIsCut(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, eventstest.Start, withoutHeartbeats)
+	w := s.worker()
+	first := order(t, "first", "2010-12-01T10:00:00Z", "GBP", 1)
+	stored := time.Date(2010, 12, 1, 10, 0, 0, 0, time.UTC)
+	if err := w.handle(t.Context(), []bus.Delivery{{Event: first, Sequence: 1, StoredAt: stored}}); err != nil {
+		t.Fatal(err)
+	}
+	ds := make([]bus.Delivery, 1000)
+	for i := range ds {
+		ev := order(t, "late", "2010-12-01T09:00:00Z", "GBP", 1)
+		ev.ID = fmt.Sprintf("%0*d", maxID, i) // longest, and each character takes six bytes in JSON
+		ev.ID = strings.ReplaceAll(ev.ID, "0", "<")
+		ds[i] = bus.Delivery{Event: ev, Sequence: uint64(i + 2), StoredAt: stored}
+	}
+	if err := w.handle(t.Context(), ds); err != nil {
+		t.Fatal(err)
+	}
+	records := s.stored(events.StreamWindows, s.subjects.Commit(journalName, 0))
+	if len(records) < 3 {
+		t.Errorf("%d commits, want the step cut into several", len(records))
+	}
+	for _, m := range records {
+		if len(m.data) > 1<<20-4096 {
+			t.Errorf("a record of %d bytes", len(m.data))
+		}
+	}
+	if n := len(s.stored(events.StreamLate, "")); n != 2000 {
+		t.Errorf("%d late events are stored, want 2000", n)
+	}
+}
+
+// The broker goes away in the middle and comes back. Nothing of it shows in the results.
+func TestBrokerRestart(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, eventstest.Start)
+	in := s.start(Config{})
+	s.place("1", "2010-12-01T08:26:10Z", "GBP", 1000)
+	in.awaitRead("orders-per-minute", 1)
+	s.server.Restart(0)
+	eventstest.Eventually(t, patience, "the broker takes orders again", func() bool {
+		ev := order(t, "2", "2010-12-01T08:26:20Z", "GBP", 1)
+		ev.ID = "order-2"
+		_, err := s.publisher.Publish(t.Context(), s.subjects.Order("2"), ev)
+		return err == nil
+	})
+	s.place("3", "2010-12-01T08:30:00Z", "GBP", 1)
+	in.awaitRead("orders-per-minute", 3)
+	if got, want := lines(in.windows("orders-per-minute")), []string{"08:26 on_time [2,2]", "08:30 open [1,1]"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,18 +132,28 @@ func (s *shop) start(cfg Config, change ...func(*Service)) *instance {
 	mux := http.NewServeMux()
 	svc.Routes(humago.New(mux, huma.DefaultConfig("test", "0")))
 	server := httptest.NewServer(mux)
+	end := s.run(svc)
+	in := &instance{tb: s.tb, svc: svc, url: server.URL, stop: sync.OnceFunc(func() {
+		server.CloseClientConnections()
+		server.Close()
+		end()
+	})}
+	s.tb.Cleanup(in.stop)
+	select {
+	case <-svc.Ready():
+	case <-time.After(patience):
+		s.tb.Fatal("the service does not become ready")
+	}
+	return in
+}
+
+// run runs a service until the returned function is called.
+func (s *shop) run(svc *Service) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- svc.Run(ctx) }()
-	stopped := false
-	in := &instance{tb: s.tb, svc: svc, url: server.URL, stop: func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	return func() {
 		cancel()
-		server.CloseClientConnections()
-		server.Close()
 		select {
 		case err := <-done:
 			if err != nil {
@@ -151,16 +162,7 @@ func (s *shop) start(cfg Config, change ...func(*Service)) *instance {
 		case <-time.After(patience):
 			s.tb.Error("the service does not stop")
 		}
-	}}
-	s.tb.Cleanup(in.stop)
-	select {
-	case <-svc.Ready():
-	case err := <-done:
-		s.tb.Fatalf("run: %v", err)
-	case <-time.After(patience):
-		s.tb.Fatal("the service does not become ready")
 	}
-	return in
 }
 
 func testLog(tb testing.TB) *slog.Logger {

@@ -52,14 +52,13 @@ type Deps struct {
 
 // Service is one instance of analytics.
 type Service struct {
-	worker    *worker
-	log       *bus.Log
-	index     *index
-	follower  *follower
-	clicks    *clickIntake
-	queries   []query
-	ready     chan struct{}
-	telemetry bus.Telemetry
+	worker   *worker
+	log      *bus.Log
+	index    *index
+	follower *follower
+	clicks   *clickIntake
+	queries  []query
+	ready    chan struct{}
 }
 
 // New checks and puts together. It does not block. The topology must have been applied by whoever starts the service.
@@ -84,8 +83,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	busDeps := bus.Deps{JS: js, Encoder: encoder, Subjects: subjects, Telemetry: telemetry}
 	qs := queries(cfg.withDefaults().Bound)
 
-	s := &Service{queries: qs, index: newIndex(qs), ready: make(chan struct{}), telemetry: telemetry}
+	s := &Service{queries: qs, index: newIndex(qs), ready: make(chan struct{})}
 	s.worker = newWorker(js, subjects, encoder, deps.Registry, qs, s.index, telemetry)
+	if err := observe(telemetry.Meter, s.worker.view); err != nil {
+		return nil, fmt.Errorf("analytics: %w", err)
+	}
 	s.follower = newFollower(js, subjects, qs, s.index, telemetry.Logger)
 	s.clicks = newClickIntake(bus.NewPublisher(busDeps), deps.Registry, subjects)
 	s.log, err = bus.NewLog(bus.LogConfig{

@@ -66,6 +66,13 @@ func standingOf(rec *record) standing {
 	return s
 }
 
+// own is where the queries stand, if this instance is the one that counts.
+func (v *view) own() (standing, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.now, time.Since(v.lifeAt) < fresh
+}
+
 // look returns where the queries stand, and calls read, where it is not nil, with no commit coming in between.
 func (v *view) look(ctx context.Context, read func(standing)) (standing, error) {
 	v.mu.RLock()

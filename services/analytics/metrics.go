@@ -1,0 +1,48 @@
+package analytics
+
+import (
+	"context"
+	"fmt"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+const scope = "github.com/tidemark/tidemark/services/analytics"
+
+// observe registers the service's metrics. They are read off the view, so they cost nothing while nobody looks, and they say what is committed. An instance that
+// stands by reports nothing.
+func observe(provider metric.MeterProvider, v *view) error {
+	meter := provider.Meter(scope)
+	// Counters that a restart does not set back: they are of the log, not of the process.
+	handled, err := meter.Int64ObservableCounter("tidemark.analytics.events",
+		metric.WithDescription("Events of TIMELINE that a query took, by what became of them; the verdicts add up to what was read"))
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	watermark, err := meter.Int64ObservableGauge("tidemark.analytics.watermark", metric.WithUnit("ms"),
+		metric.WithDescription("The query's watermark: every event before it is presumed seen; event time, since 1970"))
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		now, ok := v.own()
+		if !ok {
+			return nil
+		}
+		for name, q := range now.queries {
+			query := attribute.String("query", name)
+			for verdict, n := range map[string]uint64{"counted": q.Counted, "late": q.Late, "duplicate": q.Duplicates, "unreadable": q.Unreadable} {
+				o.ObserveInt64(handled, int64(n), metric.WithAttributes(query, attribute.String("verdict", verdict))) //nolint:gosec // a count of events never reaches 2^63
+			}
+			if q.Watermark != nil {
+				o.ObserveInt64(watermark, *q.Watermark, metric.WithAttributes(query))
+			}
+		}
+		return nil
+	}, handled, watermark)
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	return nil
+}
