@@ -64,10 +64,11 @@ const (
 	headerExpectedLastOfSubject = "Nats-Expected-Last-Subject-Sequence"
 )
 
-// appended is an append that is stored. earlier is set where it was stored by an earlier call, perhaps with other content under the same ids.
+// appended is an append that is stored. found is set where the broker did not say so and it was looked for; earlier where an
+// earlier call stored it, perhaps with other content under the same ids.
 type appended struct {
-	sequence uint64
-	earlier  bool
+	sequence       uint64
+	found, earlier bool
 }
 
 func (s *Store) append(ctx context.Context, l lock, writes []Write) (appended, error) {
@@ -77,6 +78,7 @@ func (s *Store) append(ctx context.Context, l lock, writes []Write) (appended, e
 	ctx, span := s.spans.Start(ctx, writes[0].Subject, &writes[0].Event, len(writes))
 	a, err := s.encodeAndStore(ctx, l, writes)
 	s.spans.End(span, err, errorType(err))
+	s.metrics.ended(ctx, a, err)
 	return a, err
 }
 
@@ -176,7 +178,7 @@ func (s *Store) store(ctx context.Context, l lock, msgs []*nats.Msg) (appended, 
 		case err != nil:
 			t.note(err)
 		case where == ours:
-			return appended{sequence: sequence, earlier: !t.unanswered}, nil
+			return appended{sequence: sequence, found: true, earlier: !t.unanswered}, nil
 		case where == theirs:
 			return appended{}, fmt.Errorf("%w: sequence %d is taken by another event", ErrConflict, sequence)
 		}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events"
 )
 
 var (
@@ -89,17 +91,24 @@ func invalidAppend(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrInvalidAppend, fmt.Errorf(format, args...))
 }
 
-// errorType is the word for an error in spans and metrics.
+// The words for an error in spans and metrics.
+const (
+	typeConflict       = "conflict"
+	typeUnknownOutcome = "unknown_outcome"
+	typeInvalid        = "invalid"
+	typeFailed         = "failed"
+)
+
 func errorType(err error) string {
 	switch {
 	case err == nil:
 		return ""
 	case errors.Is(err, ErrConflict):
-		return "conflict"
+		return typeConflict
 	case errors.Is(err, ErrUnknownOutcome):
-		return "unknown_outcome"
-	case errors.Is(err, ErrInvalidAppend):
-		return "invalid_append"
+		return typeUnknownOutcome
+	case errors.Is(err, ErrInvalidAppend), errors.Is(err, events.ErrInvalidEvent), errors.Is(err, events.ErrUnknownType), errors.Is(err, events.ErrSchema):
+		return typeInvalid
 	}
-	return "failed"
+	return typeFailed
 }

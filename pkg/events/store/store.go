@@ -35,6 +35,7 @@ type Store struct {
 	encoder *bus.Encoder
 	log     *slog.Logger
 	spans   bus.PublishSpans
+	metrics metrics
 	pace    pace
 }
 
@@ -62,7 +63,7 @@ func New(js jetstream.JetStream, stream string, encoder *bus.Encoder, telemetry 
 	telemetry = telemetry.OrNothing()
 	return &Store{
 		js: js, nc: js.Conn(), stream: stream, prefix: apiPrefix(js), encoder: encoder,
-		log: telemetry.Logger, spans: bus.NewPublishSpans(telemetry), pace: defaultPace(),
+		log: telemetry.Logger, spans: bus.NewPublishSpans(telemetry), metrics: newMetrics(telemetry, stream), pace: defaultPace(),
 	}
 }
 

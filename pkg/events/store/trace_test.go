@@ -2,14 +2,19 @@ package store_test
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 	"github.com/tidemark/tidemark/pkg/events/store"
@@ -46,5 +51,36 @@ func TestAppendIsAProducerSpan(t *testing.T) {
 		if !strings.Contains(r.TraceParent, spans[0].SpanContext().SpanID().String()) || !strings.Contains(r.TraceParent, parent.SpanContext().TraceID().String()) {
 			t.Errorf("event %d carries %q", r.Sequence, r.TraceParent)
 		}
+	}
+}
+
+func TestAppendsAreCounted(t *testing.T) {
+	t.Parallel()
+	set := start(t, eventstest.Start)
+	reader := sdkmetric.NewManualReader()
+	telemetry := bus.Telemetry{Meter: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))}
+	s := store.New(set.JetStream(), ledger, set.encoder, telemetry)
+	ev := amount(1)
+	mustAppend(t, s, "ledger.a", 0, ev)
+	mustAppend(t, s, "ledger.a", 0, ev)
+	for range 2 {
+		if _, err := s.Append(testContext(t), "ledger.a", 0, amount(2)); !errors.Is(err, store.ErrConflict) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Append(testContext(t), "ledger.a", 1, events.Event{}); err == nil {
+		t.Fatal("an empty event is stored")
+	}
+	var data metricdata.ResourceMetrics
+	if err := reader.Collect(testContext(t), &data); err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]int64)
+	for _, point := range data.ScopeMetrics[0].Metrics[0].Data.(metricdata.Sum[int64]).DataPoints {
+		outcome, _ := point.Attributes.Value(attribute.Key("outcome"))
+		got[outcome.AsString()] = point.Value
+	}
+	if want := map[string]int64{"stored": 1, "found": 1, "conflict": 2, "invalid": 1}; !maps.Equal(got, want) {
+		t.Errorf("counted %v, want %v", got, want)
 	}
 }
