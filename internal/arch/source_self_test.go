@@ -58,7 +58,7 @@ func TestSourceRulesFind(t *testing.T) {
 				{"pkg/a.go", "//go:embed x\nvar f embed.FS"},
 				{"pkg/a.go", "var (\n\t//go:embed x\n\tf []byte\n\tr = regexp.MustCompile(`x`)\n\te = base32.NewEncoding(s).WithPadding(p)\n)"},
 				{"pkg/a_test.go", "var update = flag.Bool(\"update\", false, \"\")"},
-				{"pkg/a.go", "var columns = [...]string{\"a\"}\nvar past = time.Unix(1, 0)"},
+				{"pkg/a.go", "var columns = [...]string{\"a\"}\nvar past = time.Unix(1, 0)\nvar mark = []byte(`x`)"},
 				{"pkg/a.go", "func f() { var n int; _ = n }"},
 			},
 		},
@@ -68,7 +68,7 @@ func TestSourceRulesFind(t *testing.T) {
 		},
 		"only main ends the process": {
 			bad:  []example{{"internal/run/a.go", "import \"os\"\nfunc f() { os.Exit(1) }"}, {"pkg/a.go", "import \"log\"\nfunc f() { log.Fatal(1) }"}},
-			good: []example{{"cmd/order/main.go", "import \"os\"\nfunc f() { os.Exit(1) }"}, {"pkg/a_test.go", "import \"os\"\nfunc f() { os.Exit(1) }"}},
+			good: []example{{"cmd/order/main.go", "package main\nimport \"os\"\nfunc f() { os.Exit(1) }"}, {"pkg/a_test.go", "import \"os\"\nfunc f() { os.Exit(1) }"}},
 		},
 		"a file has at most 400 lines, a test 500": {
 			bad:  []example{{"pkg/a.go", strings.Repeat("\n", maxLines)}, {"pkg/a_test.go", strings.Repeat("\n", maxTestLines)}},
@@ -98,7 +98,7 @@ func TestSourceRulesFind(t *testing.T) {
 
 func read(t *testing.T, path, text string) *source {
 	t.Helper()
-	if !strings.Contains(text, "package x\n") {
+	if !strings.Contains(text, "package ") {
 		text = "package x\n" + text
 	}
 	s, err := parse(path, []byte(text))
