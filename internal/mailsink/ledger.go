@@ -54,7 +54,7 @@ type line struct {
 }
 
 // bodyMark is where the body begins. Inside of a JSON text every quote is escaped, so it stands nowhere else.
-var bodyMark = []byte(`,"body":"`)
+const bodyMark = `,"body":"`
 
 // digest stands for a Message-ID. It is cryptographic because Message-IDs come from outside: two of them must not be made to look the same.
 type digest [16]byte
@@ -125,7 +125,7 @@ func (l *ledger) load() error {
 
 // readHead reads a line without its body.
 func readHead(raw []byte) (line, error) {
-	if i := bytes.Index(raw, bodyMark); i >= 0 {
+	if i := bytes.Index(raw, []byte(bodyMark)); i >= 0 {
 		raw = append(slices.Clone(raw[:i]), '}')
 	}
 	var v line

@@ -71,13 +71,13 @@ type conn struct {
 }
 
 // past is a deadline that has gone by.
-var past = time.Unix(1, 0)
+func past() time.Time { return time.Unix(1, 0) }
 
 func (c *conn) endReading() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ending = true
-	_ = c.Conn.SetReadDeadline(past) // a closed connection has ended anyway
+	_ = c.Conn.SetReadDeadline(past()) // a closed connection has ended anyway
 }
 
 // SetReadDeadline is what the SMTP server calls before each command; once the connection is to end, no new time is granted.
@@ -85,7 +85,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending {
-		t = past
+		t = past()
 	}
 	return c.Conn.SetReadDeadline(t)
 }
