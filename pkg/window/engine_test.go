@@ -137,7 +137,7 @@ func TestRun(t *testing.T) {
 			t.Parallel()
 			r := runner{cfg: window.Config{Windows: window.Tumbling(c.size, 0), Bound: c.bound, MaxFuture: c.maxFuture}}
 			r.engine = mustNew(t, r.cfg)
-			for _, step := range strings.Split(c.steps, ", ") {
+			for step := range strings.SplitSeq(c.steps, ", ") {
 				r.step(t, step)
 			}
 			for what, pair := range map[string][2]string{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,7 +126,7 @@ func TestEngineEqualsBatchOverEverything(t *testing.T) {
 			if a.End != b.End {
 				return int(a.End - b.End)
 			}
-			return bytes.Compare([]byte(a.Key), []byte(b.Key))
+			return strings.Compare(a.Key, b.Key)
 		}) {
 			t.Fatalf("results out of order: %v", results)
 		}

@@ -38,7 +38,7 @@ func BenchmarkBacklog(b *testing.B) {
 	}
 	eventstest.Eventually(b, time.Minute, "TIMELINE has all", func() bool {
 		info, err := stream.Info(b.Context())
-		return err == nil && info.State.LastSeq >= uint64(b.N) //nolint:gosec // a count
+		return err == nil && info.State.LastSeq >= uint64(b.N)
 	})
 	svc, err := New(Config{}, Deps{NATS: s.server.Connect(), Topology: s.topology, Registry: s.registry, Telemetry: bus.Telemetry{}})
 	if err != nil {
@@ -49,7 +49,7 @@ func BenchmarkBacklog(b *testing.B) {
 	defer stop()
 	eventstest.Eventually(b, 5*time.Minute, "all is counted", func() bool {
 		now, err := svc.worker.view.look(b.Context(), nil)
-		return err == nil && now.sequence >= uint64(b.N) //nolint:gosec // a count
+		return err == nil && now.sequence >= uint64(b.N)
 	})
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")

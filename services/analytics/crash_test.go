@@ -27,7 +27,7 @@ type filled struct {
 func fill(t *testing.T, start func(testing.TB) *eventstest.Server, n int) *filled {
 	t.Helper()
 	f := &filled{shop: newShop(t, start, shortMemory, withoutHeartbeats)}
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a seed, so that a failure comes again
+	random := rand.New(rand.NewPCG(1, 2)) // a seed, so that a failure comes again
 	begin := time.Date(2010, 12, 1, 8, 0, 0, 0, time.UTC)
 	var messages []bus.Message
 	for i := range n {
@@ -134,7 +134,7 @@ func TestCrashAnywhereChangesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := fill(t, start, 400)
-			random := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // a seed, so that a failure comes again
+			random := rand.New(rand.NewPCG(3, 4))
 			instances := []*worker{f.worker(), f.worker()}
 			kills, conflicts := map[stage]int{}, 0
 			for done := false; !done; {

@@ -137,12 +137,10 @@ func newFollower(js jetstream.JetStream, subjects events.Subjects, qs []query, i
 // run follows until ctx ends.
 func (f *follower) run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		err := f.tail.session(ctx, f.take, f.caughtUp)
-		if ctx.Err() != nil {
-			break
+		if err := f.tail.session(ctx, f.take, f.caughtUp); ctx.Err() == nil {
+			f.log.WarnContext(ctx, "reading of windows begins anew", "error", err, "from", f.tail.next)
+			pause(ctx, readPause)
 		}
-		f.log.WarnContext(ctx, "reading of windows begins anew", "error", err, "from", f.tail.next)
-		pause(ctx, readPause)
 	}
 	return nil
 }

@@ -168,7 +168,7 @@ func (p *publisher) lateAfter(ctx context.Context, names []string, lates []late,
 		if err != nil {
 			return 0, err
 		}
-		s, err := p.send(ctx, p.subjects.Late(l.Reason, names[l.Query]), ev, jetstream.WithExpectLastSequence(at+uint64(i))) //nolint:gosec // an index
+		s, err := p.send(ctx, p.subjects.Late(l.Reason, names[l.Query]), ev, jetstream.WithExpectLastSequence(at+uint64(i)))
 		if err != nil {
 			errs = append(errs, err)
 			break
