@@ -15,8 +15,8 @@ import (
 const MaxBatch = 1000
 
 // Append stores events on one exact subject, all or none, if the subject's last message has the stream sequence expected (0: the subject is empty).
-// It returns the sequence of the last event; those of one call are consecutive. An append that was stored before with the same ids and the same expectation
-// succeeds again, as does one whose ids the stream still remembers. The error wraps [ErrConflict], [ErrUnknownOutcome], [ErrInvalidAppend], or what
+// It returns the sequence of the last event; those of one call are consecutive. An append that was stored before succeeds again, with the sequence of then, under the same
+// expectation at any time, and under the one that holds now as long as the stream remembers its ids (2 minutes, unless its topology says otherwise). The error wraps [ErrConflict], [ErrUnknownOutcome], [ErrInvalidAppend], or what
 // [bus.Encoder] found wrong with an event.
 func (s *Store) Append(ctx context.Context, subject string, expected uint64, evs ...events.Event) (uint64, error) {
 	a, err := s.appendTo(ctx, subject, expected, evs)
