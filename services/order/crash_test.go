@@ -176,3 +176,29 @@ func TestAnOrderIsGivenUpAtHalfOfItsTime(t *testing.T) {
 	<-i.ended
 	i.api.Close()
 }
+
+// An order has all of its time, and the timer says so where the broker reads it.
+func TestTheDeadlineIsNotEarly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.make(Config{Deadline: 90 * time.Second})
+	defer s.idle()
+	stream, err := w.nats.JetStream().Stream(t.Context(), events.StreamTimers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fraction := range []time.Duration{0, time.Nanosecond, 999 * time.Millisecond} {
+		now := time.Now().Truncate(time.Second).Add(fraction)
+		if err := s.setDeadline(t.Context(), "o", now); err != nil {
+			t.Fatal(err)
+		}
+		msg, err := stream.GetLastMsgForSubject(t.Context(), s.subjects.Timer("o"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		due, err := time.Parse("@at "+time.RFC3339, msg.Header.Get("Nats-Schedule"))
+		if over := due.Sub(now.Add(90 * time.Second)); err != nil || over < 0 || over >= time.Second {
+			t.Errorf("placed at %s: due %s, %s off (%v)", now.Format(time.RFC3339Nano), due, over, err)
+		}
+	}
+}

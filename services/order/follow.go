@@ -138,17 +138,29 @@ func (s *snapshotting) run(ctx context.Context, log *slog.Logger) error {
 		case <-ctx.Done():
 			return nil
 		case <-s.due:
-			s.try(ctx, log)
+			s.tryOn(ctx, log)
 		}
 	}
+}
+
+// tryOn finishes a snapshot that was begun before the stop: half of one is work for nothing.
+func (s *snapshotting) tryOn(ctx context.Context, log *slog.Logger) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopLimit, cancel) })()
+	s.try(longer, log)
 }
 
 // try writes a snapshot. A failure costs the next start some time, and nothing else.
 func (s *snapshotting) try(ctx context.Context, log *slog.Logger) {
 	counted := s.counted.Swap(0)
-	if err := s.write(ctx); err != nil && ctx.Err() == nil {
+	err := s.write(ctx)
+	if err == nil {
+		return
+	}
+	s.counted.Add(counted)
+	if ctx.Err() == nil { // else it is the stop, which writes the last one
 		log.WarnContext(ctx, "the listing is not stored", "error", err)
-		s.counted.Add(counted)
 	}
 }
 

@@ -129,6 +129,38 @@ func TestManySameRequestsAtOncePlaceOneOrder(t *testing.T) {
 	}
 }
 
+// What was just placed is known at once, also while the read model is behind: a second request has none of the effects that come before the append.
+func TestWhatWasJustPlacedIsKnown(t *testing.T) {
+	t.Parallel()
+	i := newWorld(t).start(Config{})
+	id := orderID("k")
+	for n := range 3 {
+		known, done, err := i.once.enter(t.Context(), id)
+		if err != nil || known != (n > 1) {
+			t.Fatalf("request %d: known is %t, %v", n, known, err)
+		}
+		waited := make(chan bool, 1)
+		go func() {
+			known, done, err := i.once.enter(t.Context(), id)
+			if err == nil {
+				done(false)
+			}
+			waited <- known
+		}()
+		done(n == 1) // the first one fails, the second one places it
+		if known := <-waited; known != (n >= 1) {
+			t.Fatalf("request %d: who waited for it knows %t", n, known)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	_, done, _ := i.once.enter(ctx, "other")
+	cancel()
+	if _, _, err := i.once.enter(ctx, "other"); err == nil {
+		t.Fatal("who has gone still waits")
+	}
+	done(true)
+}
+
 func TestOtherRequestsAtOnceWithOneKey(t *testing.T) {
 	t.Parallel()
 	i := newWorld(t).start(Config{})
