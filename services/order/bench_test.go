@@ -1,12 +1,17 @@
 package order
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
 
 // fill is a table of n confirmed orders of n/10 customers.
@@ -92,4 +97,112 @@ func BenchmarkDecodeAndValidate(b *testing.B) {
 			b.Fatal(f.list, err)
 		}
 	}
+}
+
+// BenchmarkStart is how long a start takes with so many confirmed orders stored: from the logs alone, and from the snapshot that the first start left. Run it with
+// -benchtime 1x: making the orders takes far longer than reading them.
+func BenchmarkStart(b *testing.B) {
+	for _, n := range []int{100_000, 1_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			if n > 100_000 && testing.Short() {
+				b.Skip("short")
+			}
+			w := newBenchWorld(b)
+			w.store(n)
+			for b.Loop() {
+				fromLog, orders := w.startOnce()
+				fromSnapshot, again := w.startOnce()
+				if orders.count != n || orders != again {
+					b.Fatalf("%+v, then %+v", orders, again)
+				}
+				b.ReportMetric(fromLog.Seconds(), "s-from-log")
+				b.ReportMetric(fromSnapshot.Seconds(), "s-from-snapshot")
+			}
+		})
+	}
+}
+
+type benchWorld struct {
+	b        *testing.B
+	nats     *eventstest.Server
+	topology events.Topology
+	registry *events.Registry
+}
+
+func newBenchWorld(b *testing.B) *benchWorld {
+	b.Helper()
+	registry, err := events.NewRegistry()
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := eventstest.Start(b)
+	return &benchWorld{b: b, nats: s, topology: s.Apply(needed(events.DefaultTopology(8))), registry: registry}
+}
+
+// store puts n confirmed orders and what the warehouse said of them into the logs.
+func (w *benchWorld) store(n int) {
+	w.b.Helper()
+	js, subjects := w.nats.JetStream(), w.topology.Subjects()
+	encoder := bus.NewEncoder(w.registry, bus.Telemetry{})
+	var futures []jetstream.PubAckFuture
+	put := func(subject, eventType, id string, payload any) {
+		ev, err := events.New(source, eventType, id, at, payload)
+		if err != nil {
+			w.b.Fatal(err)
+		}
+		msg, err := encoder.Encode(context.Background(), subject, ev)
+		if err != nil {
+			w.b.Fatal(err)
+		}
+		f, err := js.PublishMsgAsync(msg)
+		if err != nil {
+			w.b.Fatal(err)
+		}
+		futures = append(futures, f)
+	}
+	settle := func() {
+		<-js.PublishAsyncComplete()
+		for _, f := range futures {
+			select {
+			case err := <-f.Err():
+				w.b.Fatal(err)
+			case <-f.Ok():
+			}
+		}
+		futures = futures[:0]
+	}
+	for i := range n {
+		id := events.DeriveID("order", fmt.Sprint(i))
+		lines := []events.Line{{SKU: "85123A", Quantity: 6, UnitPrice: 255}, {SKU: "71053", Quantity: 6, UnitPrice: 339}}
+		customer := fmt.Sprint("customer ", i%(n/10+1))
+		put(subjects.Order(id), events.TypeOrderPlaced, id, events.OrderPlaced{OrderID: id, CustomerID: customer, Currency: "GBP", PlacedAt: at, Lines: lines, Total: 3564, RequestDigest: "d"})
+		put(subjects.StockOrder(id), events.TypeStockReserved, id, events.StockDecision{OrderID: id, OrderSeq: uint64(i + 1), Lines: lines}) //nolint:gosec // small
+		put(subjects.Order(id), events.TypeOrderConfirmed, id, events.OrderConfirmed{OrderID: id, CustomerID: customer, Currency: "GBP", Total: 3564, PaymentID: "p"})
+		if len(futures) > 3000 {
+			settle()
+		}
+	}
+	settle()
+}
+
+// startOnce measures until the listing has caught up, and stops cleanly.
+func (w *benchWorld) startOnce() (time.Duration, projection) {
+	w.b.Helper()
+	s, err := New(Config{GatewayURL: "http://127.0.0.1:1"}, Deps{NATS: w.nats.Connect(), Topology: w.topology, Registry: w.registry})
+	if err != nil {
+		w.b.Fatal(err)
+	}
+	s.groups = nil // nobody works on what is stored: it is the start that is measured
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	start := time.Now()
+	go func() { ended <- s.Run(ctx) }()
+	<-s.caughtUp
+	took := time.Since(start)
+	p := s.table.project()
+	cancel()
+	if err := <-ended; err != nil {
+		w.b.Fatal(err)
+	}
+	return took, p
 }
