@@ -74,11 +74,15 @@ type site struct {
 
 func newSite(tb testing.TB) *site {
 	tb.Helper()
+	return newSiteOn(tb, eventstest.Start(tb))
+}
+
+func newSiteOn(tb testing.TB, server *eventstest.Server) *site {
+	tb.Helper()
 	registry, err := events.NewRegistry()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	server := eventstest.Start(tb)
 	s := &site{tb: tb, server: server, topology: server.Apply(events.DefaultTopology(partitions)), registry: registry, js: server.JetStream()}
 	s.subjects = s.topology.Subjects()
 	encoder := bus.NewEncoder(registry, bus.Telemetry{})

@@ -247,6 +247,28 @@ func TestManyOrdersAtOnce(t *testing.T) {
 	}
 }
 
+// On three servers a replica may lag behind: an address that was stored before its order is found all the same.
+func TestOnThreeServers(t *testing.T) {
+	t.Parallel()
+	s := newSiteOn(t, eventstest.StartCluster(t))
+	in := s.start(Config{})
+	if in.email.contacts.leader.replicas != 3 {
+		t.Fatalf("the bucket has %d replicas", in.email.contacts.leader.replicas)
+	}
+	const orders = 30
+	for i := range orders {
+		id, customer := fmt.Sprintf("o%d", i), fmt.Sprintf("c%d", i)
+		s.address(customer, customer+"@customers.example")
+		s.order(id, placed(id, customer))
+	}
+	s.order("o-nobody", placed("o-nobody", "nobody"))
+	s.awaitNotices(orders + 1)
+	s.awaitDone()
+	if s.sink.Total() != orders || in.count("skipped") != 1 {
+		t.Errorf("%d mails, %d skipped; want %d, 1", s.sink.Total(), in.count("skipped"), orders)
+	}
+}
+
 func TestTypesThatNobodyIsToldOfArePassedOver(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -76,13 +76,13 @@ func (s *script) talk(c net.Conn, number int) {
 		case "":
 			text = usual
 		}
+		if command == "CONTENT" && strings.HasPrefix(text, "250") {
+			s.accepted.Add(1)
+		}
 		if text != silence {
 			if _, err := fmt.Fprintf(c, "%s\r\n", text); err != nil {
 				return
 			}
-		}
-		if command == "CONTENT" && strings.HasPrefix(text, "250") {
-			s.accepted.Add(1)
 		}
 		if strings.HasPrefix(text, "354") {
 			for line := ""; line != ".\r\n"; {
