@@ -3,6 +3,7 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/pkg/events"
@@ -11,7 +12,8 @@ import (
 
 type cli struct {
 	program.Common `embed:""`
-	HTTP           string `name:"http" env:"TIDEMARK_HTTP" default:"127.0.0.1:8084" help:"Address of the API."`
+	HTTP           string        `name:"http" env:"TIDEMARK_HTTP" default:"127.0.0.1:8084" help:"Address of the API."`
+	Bound          time.Duration `env:"TIDEMARK_BOUND" default:"1m" help:"How far the watermark stays behind the newest event time: what comes later than that is late."`
 }
 
 func main() {
@@ -20,7 +22,7 @@ func main() {
 	os.Exit(program.Exit("analytics", program.RunService(program.ServiceSpec{
 		Name: events.ServiceAnalytics, Common: c.Common, HTTP: c.HTTP,
 		Make: func(env program.Env) (program.Service, error) {
-			return analytics.New(analytics.Config{},
+			return analytics.New(analytics.Config{Bound: c.Bound},
 				analytics.Deps{NATS: env.NATS, Topology: env.Topology, Registry: env.Registry, Telemetry: env.Telemetry})
 		},
 	})))

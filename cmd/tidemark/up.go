@@ -22,6 +22,7 @@ type upCmd struct {
 	Gateway       string            `env:"TIDEMARK_GATEWAY_ADDR" help:"Address of the payment gateway (default: 127.0.0.1:8090 if free, else any port)."`
 	SMTP          string            `env:"TIDEMARK_SMTP_LISTEN" help:"Address of the mail sink (default: 127.0.0.1:1025 if free, else any port)."`
 	OrderDeadline time.Duration     `env:"TIDEMARK_ORDER_DEADLINE" default:"2m" help:"After this time an order that is still open is rejected."`
+	Bound         time.Duration     `env:"TIDEMARK_BOUND" default:"1m" help:"How far analytics' watermark stays behind the newest event time: what comes later than that is late."`
 	WebhookURL    string            `env:"TIDEMARK_WEBHOOK_URL" help:"Where notify posts order events (Standard Webhooks)."`
 	WebhookSecret string            `env:"TIDEMARK_WEBHOOK_SECRET" help:"Secret that signs them: whsec_ and base64."`
 	LogLevel      string            `env:"TIDEMARK_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least important log line that is written: ${enum}."`
@@ -41,7 +42,7 @@ func (c *upCmd) Run(a *app) error {
 	}
 	s, err := system.New(system.Config{
 		HTTP: c.HTTP, Dir: c.Data, NATSURL: c.NATS, NATSAddr: c.NATSAddr, Replicas: c.Replicas,
-		GatewayAddr: c.Gateway, MailAddr: c.SMTP, Without: c.Without, At: c.At, OrderDeadline: c.OrderDeadline,
+		GatewayAddr: c.Gateway, MailAddr: c.SMTP, Without: c.Without, At: c.At, OrderDeadline: c.OrderDeadline, Bound: c.Bound,
 		WebhookURL: c.WebhookURL, WebhookSecret: c.WebhookSecret,
 		Version: program.Version(), Out: a.stdout, Provider: provider,
 	})

@@ -29,6 +29,7 @@ type Config struct {
 	At      map[string]string // where those are; default: each service's usual address
 
 	OrderDeadline time.Duration // default 2 minutes
+	Bound         time.Duration // how far analytics' watermark stays behind; default 1 minute
 	StopTime      time.Duration // each stage of the stop; default 2 s
 	WebhookURL    string        // where notify posts order events; empty: nowhere
 	WebhookSecret string        // whsec_… of Standard Webhooks

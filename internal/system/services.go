@@ -54,7 +54,7 @@ func (s *System) makeService(ctx context.Context, name string) (program.Service,
 		return notify.New(notify.Config{SMTPAddr: s.outside.sink.Addr(), WebhookURL: s.cfg.WebhookURL, WebhookSecret: s.cfg.WebhookSecret},
 			notify.Deps{NATS: nc, Topology: s.topology, Registry: s.registry, Telemetry: tel})
 	default:
-		return analytics.New(analytics.Config{},
+		return analytics.New(analytics.Config{Bound: s.cfg.Bound},
 			analytics.Deps{NATS: nc, Topology: s.topology, Registry: s.registry, Telemetry: tel})
 	}
 }
@@ -74,6 +74,10 @@ func (s *System) commandOf(service string) string {
 		line += " --gateway " + s.outside.gateway.URL()
 		if s.cfg.OrderDeadline > 0 {
 			line += " --order-deadline " + s.cfg.OrderDeadline.String()
+		}
+	case events.ServiceAnalytics:
+		if s.cfg.Bound > 0 {
+			line += " --bound " + s.cfg.Bound.String()
 		}
 	case events.ServiceNotify:
 		line += " --smtp " + s.outside.sink.Addr()
