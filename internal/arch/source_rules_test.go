@@ -80,13 +80,13 @@ func sourceRules() []sourceRule {
 		{
 			"no time.Sleep",
 			"In a test it is too short on a slow machine and too long on every other: wait for the condition (eventstest.Eventually). " +
-				"In a program it can't be ended by a context: use a timer and select.",
+				"In a program it can't be ended by a context: use a timer and select. A handler in a test that plays a slow one says so: // work, not waiting",
 			func(s *source) []finding {
 				name, ok := s.imports("time")
 				if !ok {
 					return nil
 				}
-				return s.callsOf(name, "Sleep")
+				return slices.DeleteFunc(s.callsOf(name, "Sleep"), func(f finding) bool { return s.test() && s.comment(f.at) == "// work, not waiting" })
 			},
 		},
 		{
@@ -133,6 +133,16 @@ func (s *source) callsOnMessages(names ...string) []finding {
 		}
 	})
 	return out
+}
+
+// comment is the comment that ends the line of a place.
+func (s *source) comment(at token.Pos) string {
+	for _, group := range s.file.Comments {
+		if group.Pos() > at && s.fset.Position(group.Pos()).Line == s.fset.Position(at).Line {
+			return group.List[0].Text
+		}
+	}
+	return ""
 }
 
 func (s *source) callsOf(pkg string, names ...string) []finding {
