@@ -6,7 +6,9 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-const gateKeys = 64 << 10
+// gateKeys bounds the memory of a gate. What can come again lies above the ack floor, so it is at most as many events as a partition reads ahead
+// ([GroupConfig].Ahead); an aggregate that was forgotten since is handled again, and its own lock refuses it.
+const gateKeys = 4096
 
 // gate remembers the last version handled of each aggregate, so that an event that was handled is not handled again, and none after a
 // newer one. An aggregate is a subject: versions count within it. Events without a version pass.

@@ -172,7 +172,9 @@ func (l *Log) read(ctx context.Context, pull *puller) ending {
 				return why
 			}
 		case now := <-tick.C:
-			pull.stale(now)
+			if pull.lost(now) {
+				return endJump
+			}
 		case <-ctx.Done():
 			return endStopped
 		}

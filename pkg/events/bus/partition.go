@@ -94,33 +94,30 @@ func (p *partition) read(ctx context.Context, pull *puller) ending {
 	why := p.accept(ctx, pull)
 	if why != endStopped {
 		p.lanes.forget()
-		end()
-		p.awaitLanes()
-		return why
 	}
-	// A stopping member finishes what it has accepted, so that the next owner finds no gap above the ack floor; what waits for a retry is given back at once.
+	// A stopping member finishes what it has accepted, so that the next owner finds no gap above the ack floor. What waits for a retry is given back.
 	end()
-	idle := p.lanes.done()
-	timer := time.NewTimer(p.drain)
-	defer timer.Stop()
-	select {
-	case <-idle:
-	case <-timer.C:
-		p.lanes.forget()
-		p.endLife(errStopping)
-		p.awaitLanes()
-	}
+	p.awaitLanes(ctx)
 	return why
 }
 
-// awaitLanes waits for running handlers. One that ignores its context keeps the partition: two calls for one key must not run at once.
-func (p *partition) awaitLanes() {
-	idle := p.lanes.done()
+// awaitLanes waits for running handlers; when the member stops, no longer than it has time. A handler that ignores its context keeps the
+// partition: two calls for one key must not run at once.
+func (p *partition) awaitLanes(ctx context.Context) {
+	idle, stop := p.lanes.done(), ctx.Done()
+	var drained <-chan time.Time
+	late := time.NewTicker(p.timeout + time.Second)
+	defer late.Stop()
 	for {
 		select {
 		case <-idle:
 			return
-		case <-time.After(p.timeout + time.Second):
+		case <-stop:
+			stop, drained = nil, time.After(p.drain)
+		case <-drained:
+			p.lanes.forget()
+			p.endLife(errStopping)
+		case <-late.C:
 			p.log.WarnContext(p.life, "a handler runs longer than its time limit and ignores its context; the partition waits for it")
 		}
 	}
@@ -143,7 +140,9 @@ func (p *partition) accept(ctx context.Context, pull *puller) ending {
 			}
 		case <-p.window.room:
 		case now := <-tick.C:
-			pull.stale(now)
+			if pull.lost(now) {
+				return endJump
+			}
 		case <-ctx.Done():
 			return endStopped
 		}

@@ -3,6 +3,7 @@ package bus
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,10 +30,19 @@ type puller struct {
 	most    int           // messages asked for at once
 	expires time.Duration // of one request
 
-	open    int       // messages asked for and not yet here
-	expired time.Time // when the broker has dropped the last request
+	open     int       // messages asked for and not here
+	requests []request // that the broker may still answer
+	asked    uint64
+	rest     time.Time // no request before, since the last one was refused
 
 	keep *keepAlive
+}
+
+// request is one that was sent.
+type request struct {
+	name    string // last token of its reply subject
+	batch   int
+	expires time.Time
 }
 
 // pullRequest is the body of $JS.API.CONSUMER.MSG.NEXT.
@@ -54,7 +64,7 @@ func newPuller(js jetstream.JetStream, stream, consumer, pin string, most int, p
 		nc: nc, subject: apiSubject(js, "CONSUMER.MSG.NEXT."+stream+"."+consumer), inbox: nc.NewInbox(),
 		pin: pin, most: most, expires: max(pinnedTTL/2, 500*time.Millisecond),
 	}
-	const statuses = 64 // room for what the broker says beside messages
+	const statuses = 64 // room for what the broker says beside messages; of those at most 1½ times most are asked for
 	p.msgs = make(chan *nats.Msg, 2*most+statuses)
 	sub, err := nc.ChanSubscribe(p.inbox+".*", p.msgs)
 	if err != nil {
@@ -80,22 +90,28 @@ func apiSubject(js jetstream.JetStream, name string) string {
 	return strings.TrimSuffix(prefix, ".") + "." + name
 }
 
-// want asks for as much as there is room for, in few and large requests. room does not yet count what was asked for.
+// want asks for more where there is room and half of what was asked for is here. room does not yet count what was asked for.
 func (p *puller) want(room int) error {
 	n := min(room-p.open, p.most)
-	if n <= 0 || (p.open > 0 && n < p.most/2) {
+	if n <= 0 || p.open > p.most/2 {
+		return nil
+	}
+	now := time.Now()
+	if now.Before(p.rest) {
 		return nil
 	}
 	body, err := json.Marshal(pullRequest{Batch: n, Expires: p.expires, Group: pinGroup, Pin: p.pin})
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
-	if err := p.nc.PublishRequest(p.subject, p.inbox+".m", body); err != nil {
+	p.asked++
+	r := request{name: strconv.FormatUint(p.asked, 10), batch: n, expires: now.Add(p.expires)}
+	if err := p.nc.PublishRequest(p.subject, p.inbox+"."+r.name, body); err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
 	p.open += n
-	p.expired = time.Now().Add(p.expires)
-	p.keep.asked()
+	p.requests = append(p.requests, r)
+	p.keep.asked(now)
 	return nil
 }
 
@@ -115,28 +131,53 @@ func (p *puller) read(m *nats.Msg) answer {
 		p.open--
 		return answerMessage
 	}
+	description := strings.ToLower(m.Header.Get("Description"))
 	switch status := m.Header.Get("Status"); {
 	case status == "423":
 		return answerPinLost
-	case status == "409" && strings.Contains(strings.ToLower(m.Header.Get("Description")), "consumer deleted"):
+	case strings.Contains(description, "consumer deleted"):
 		return answerGone
-	case strings.HasSuffix(m.Subject, keepAliveSuffix):
+	case strings.Contains(description, "leadership change"), strings.Contains(description, "server shutdown"):
+		return answerPinLost // the next leader knows of no pin
+	default:
+		p.ended(m, status)
 		return answerNews
 	}
-	left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
-	if err != nil {
-		left = p.open
-	}
-	p.open = max(p.open-left, 0)
-	return answerNews
 }
 
-// stale forgets requests that a broker which was restarted will never answer.
-func (p *puller) stale(now time.Time) {
-	if p.open > 0 && now.After(p.expired.Add(p.expires)) {
-		p.open = 0
+// ended takes a request off the books.
+func (p *puller) ended(m *nats.Msg, status string) {
+	name := m.Subject[len(p.inbox)+1:]
+	i := slices.IndexFunc(p.requests, func(r request) bool { return r.name == name })
+	if i < 0 {
+		return // of a keep-alive, or told twice
 	}
+	left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
+	if err != nil { // refused as a whole
+		left = p.requests[i].batch
+	}
+	if status != "408" {
+		p.rest = time.Now().Add(restAfterRefusal)
+	}
+	p.open -= left
+	p.requests = slices.Delete(p.requests, i, i+1)
 }
+
+const restAfterRefusal = 100 * time.Millisecond
+
+// lost reports whether more is missing than the broker may still send: it sent messages that did not come in, as when the connection broke. It would not send
+// them again before AckWait.
+func (p *puller) lost(now time.Time) bool {
+	coming := 0
+	p.requests = slices.DeleteFunc(p.requests, func(r request) bool { return now.After(r.expires.Add(p.expires)) })
+	for _, r := range p.requests {
+		coming += r.batch
+	}
+	return p.open > coming
+}
+
+// forget starts the books anew, for one who does not care what was lost.
+func (p *puller) forget() { p.open, p.requests = 0, nil }
 
 // stop ends the pulling. What is asked for but not here stays in the broker: nobody listens, so it sends nothing.
 func (p *puller) stop() {
@@ -144,7 +185,7 @@ func (p *puller) stop() {
 	_ = p.sub.Unsubscribe() // the connection may be closed, then it ended with it
 }
 
-const keepAliveSuffix = ".keep"
+const keepAliveName = "keep"
 
 // keepAlive keeps the pin while its owner has no reason to ask for messages. A request resets the pin's clock when it reaches the broker; this one
 // allows one byte, so no message ever fits it, and the broker drops it.
@@ -161,7 +202,7 @@ type keepAlive struct {
 
 func startKeepAlive(nc *nats.Conn, subject, inbox, pin string, pinnedTTL time.Duration) *keepAlive {
 	body, _ := json.Marshal(pullRequest{Batch: 1, MaxBytes: 1, NoWait: true, Group: pinGroup, Pin: pin}) // strings and numbers: can't fail
-	k := &keepAlive{nc: nc, subject: subject, reply: inbox + keepAliveSuffix, body: body, every: pinnedTTL / 4}
+	k := &keepAlive{nc: nc, subject: subject, reply: inbox + "." + keepAliveName, body: body, every: pinnedTTL / 4}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.timer = time.AfterFunc(0, k.beat)
@@ -182,12 +223,12 @@ func (k *keepAlive) beat() {
 }
 
 // asked says that a request went out, which keeps the pin as well.
-func (k *keepAlive) asked() {
+func (k *keepAlive) asked(now time.Time) {
 	if k == nil {
 		return
 	}
 	k.mu.Lock()
-	k.last = time.Now()
+	k.last = now
 	k.mu.Unlock()
 }
 

@@ -38,7 +38,8 @@ type work interface {
 	// stranded reports whether info, seen while nobody holds the pin, shows events that no message would wake us for, and where
 	// to reset to (0: the ack floor) so that they come.
 	stranded(ctx context.Context, info *jetstream.ConsumerInfo) (from uint64, yes bool, err error)
-	// begin prepares a term and says where to reset to. first is the stream sequence of the message that came with the pin, which was dropped; 0 for none.
+	// begin prepares a term and says where to reset to. first is the stream sequence of a message that was
+	// sent to nobody before it came with the pin and was dropped; 0 for none.
 	begin(ctx context.Context, first uint64) (from uint64, err error)
 	// read handles messages until the term ends. It returns when nothing of the term runs any more.
 	read(ctx context.Context, pull *puller) ending
@@ -63,7 +64,7 @@ func (e ending) String() string {
 var errConsumerGone = errors.New("the consumer does not exist any more")
 
 const (
-	requestTimeout = 5 * time.Second
+	requestTimeout = 2 * time.Second // between two leaders nobody answers, and nothing says so
 	releaseTimeout = 2 * time.Second
 )
 
@@ -72,7 +73,7 @@ func (r *reader) run(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
 		pin, first, err := r.standBy(ctx)
-		if err == nil {
+		if err == nil && ctx.Err() == nil {
 			err = r.own(ctx, pin, first)
 		}
 		if err == nil || ctx.Err() != nil {
@@ -110,11 +111,14 @@ func (r *reader) standBy(ctx context.Context) (pin string, first uint64, err err
 			case answerGone:
 				return "", 0, errConsumerGone
 			case answerMessage:
-				meta, err := m.Metadata()
+				seq, err := sequencesOf(m)
 				if err != nil {
-					return "", 0, fmt.Errorf("read metadata: %w", err)
+					return "", 0, err
 				}
-				return m.Header.Get(pinHeader), meta.Sequence.Stream, nil
+				if seq.delivered > 1 {
+					seq.stream = 0 // others were sent it before
+				}
+				return m.Header.Get(pinHeader), seq.stream, nil
 			case answerNews, answerPinLost:
 				if err := r.ask(pull); err != nil {
 					return "", 0, err
@@ -142,7 +146,9 @@ func (r *reader) look(ctx context.Context, pull *puller) error {
 			}
 		}
 	}
-	pull.stale(time.Now())
+	if pull.lost(time.Now()) {
+		pull.forget()
+	}
 	if err := r.ask(pull); err != nil {
 		return err
 	}

@@ -1,0 +1,40 @@
+// Package bus publishes events and reads them as consumer groups, on NATS JetStream.
+//
+// # How a group reads
+//
+// Each partition of a group is one durable pull consumer with explicit acknowledgements. Members pull from all of them; the broker pins each
+// consumer to one member, its owner, and hands it on when the owner has been silent for the pin's time to live. Within a partition, a keyed executor
+// handles events of one key in order and different keys at once.
+//
+// That alone loses the order when an owner dies. Say it has acknowledged version 58 of an order and holds version 59 in its executor. The next owner
+// gets at once what was never delivered, such as version 60; version 59 comes again only after AckWait. Waiting for redeliveries first does not
+// help: the broker mixes them with new messages. What helps is one rule, which needs no epoch and no second store:
+//
+//  1. Who is given the pin reads the consumer's state and resets the consumer to its ack floor. The broker forgets what is pending, numbers
+//     deliveries from 1 again, and sends everything above the floor in the order of the stream.
+//  2. Accept a message only if its consumer sequence is the next one. Anything else means that somebody else read or reset: drop it without
+//     acknowledgement, let running handlers end, forget the queue, and start over at 1.
+//  3. A message that is in sequence but was delivered before (AckWait passed, or an acknowledgement was lost): acknowledge it again if it is done,
+//     ignore it if it is in flight, else start over.
+//  4. Acknowledge, or leave alone. Never Nak, never Term: both let newer events of a key overtake. Retries happen in place, then the event is
+//     parked as a dead letter, and then acknowledged.
+//  5. Read at most so far ahead of the ack floor: that is what a crash repeats.
+//  6. An owner that stops finishes what it has, waits until its acknowledgements are in, returns the rest and frees the pin.
+//
+// Why it is sound: below the ack floor everything was acknowledged, which means done. Above it everything comes again, in order. An acknowledgement that
+// comes late can only settle what was really done. The pin is not exclusive, though: an owner that was paused may still act when it wakes. So
+// what handlers write must be fenced by a lock (the store's expected sequence), and handling an event twice must do no harm.
+//
+// # One event's way
+//
+// The pipeline of an event is fixed: recover → trace → decode → deduplicate → time limit → handle → classify → settle. Package fail says how a handler's error is
+// classified. An event that can't be handled becomes a dead letter: the original bytes and headers on a subject of its group and key, with the
+// reason. If the letter can't be stored, the partition stops taking and tries again until it can; nothing is dropped.
+//
+// # The parts
+//
+//   - [Publisher] publishes what needs no lock; package store appends what does. [Encoder] makes the messages of both.
+//   - [Group] is a member of a consumer group, partition by partition (partition.go has the rule, lanes.go the executor, pipeline.go the way of an event).
+//   - [Log] reads a whole stream in order, in batches, with a position that its handler stores.
+//   - [Apply] makes a topology real.
+package bus
