@@ -29,9 +29,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	status := m.Run()
-	if bin, err := programs(); err == nil {
-		_ = os.RemoveAll(bin) // of the system's temporary files
-	}
+	_ = os.RemoveAll(programs.dir) // one of the system's temporary files, if there is one
 	os.Exit(status)
 }
 
@@ -241,27 +239,29 @@ func commandExists(t *testing.T, bin, page, program string, args []string) {
 	}
 }
 
-// programs is built once for all tests of the package; TestMain removes it.
-var programs = sync.OnceValues(func() (string, error) {
-	bin, err := os.MkdirTemp("", "tidemark-docs-")
-	if err != nil {
-		return "", err
-	}
-	command := exec.Command("go", "build", "-o", bin+string(filepath.Separator), "./cmd/...")
-	command.Dir = root
-	if out, err := command.CombinedOutput(); err != nil {
-		return bin, fmt.Errorf("go build ./cmd/...: %w\n%s", err, out)
-	}
-	return bin, nil
-})
+// programs are built once, for the first test that needs them; TestMain removes them.
+var programs struct {
+	once sync.Once
+	dir  string
+	err  error
+}
 
 func build(t *testing.T) string {
 	t.Helper()
-	bin, err := programs()
-	if err != nil {
-		t.Fatal(err)
+	programs.once.Do(func() {
+		if programs.dir, programs.err = os.MkdirTemp("", "tidemark-docs-"); programs.err != nil {
+			return
+		}
+		command := exec.Command("go", "build", "-o", programs.dir+string(filepath.Separator), "./cmd/...")
+		command.Dir = root
+		if out, err := command.CombinedOutput(); err != nil {
+			programs.err = fmt.Errorf("go build ./cmd/...: %w\n%s", err, out)
+		}
+	})
+	if programs.err != nil {
+		t.Fatal(programs.err)
 	}
-	return bin
+	return programs.dir
 }
 
 // running is a `tidemark up` of this test alone.
