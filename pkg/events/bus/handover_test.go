@@ -283,3 +283,22 @@ func TestAhead(t *testing.T) {
 		t.Errorf("owner handled %d, standby %d; want %d and 0", r.distinct(), standby.count(), total)
 	}
 }
+
+// TestBrokerRestarts under a busy owner: the pin is gone, what was stored is not.
+func TestBrokerRestarts(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1, single)
+	r := newRecord()
+	f.join(bus.GroupConfig{Handler: r.handle})
+	f.publishMany(200, 10)
+	f.server.Restart(0)
+	f.publishMany(200, 10)
+	f.settled(f.group)
+	if bad := r.disorder(); len(bad) > 0 {
+		t.Errorf("%d out of order: %s", len(bad), bad[0])
+	}
+	if r.distinct() != 400 {
+		t.Errorf("%d handled, want 400", r.distinct())
+	}
+	t.Logf("%d calls for 400 events", r.count())
+}
