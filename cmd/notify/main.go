@@ -14,6 +14,7 @@ type cli struct {
 	HTTP           string `name:"http" env:"TIDEMARK_HTTP" default:"127.0.0.1:8083" help:"Address of the API."`
 	SMTP           string `env:"TIDEMARK_SMTP_ADDR" default:"127.0.0.1:1025" help:"Mail server, host:port."`
 	SMTPUser       string `env:"TIDEMARK_SMTP_USERNAME" help:"User at the mail server; empty: none."`
+	SMTPTLS        string `name:"smtp-tls" env:"TIDEMARK_SMTP_TLS" default:"opportunistic" enum:"opportunistic,mandatory,implicit,none" help:"Encryption to the mail server: ${enum}."`
 	SMTPPassword   string `env:"TIDEMARK_SMTP_PASSWORD" help:"Password at the mail server."`
 	From           string `env:"TIDEMARK_MAIL_FROM" default:"Tidemark Shop <shop@tidemark.example>" help:"Sender of the mails."`
 	WebhookURL     string `env:"TIDEMARK_WEBHOOK_URL" help:"Where order events are posted (Standard Webhooks); empty: nowhere."`
@@ -27,7 +28,7 @@ func main() {
 		Name: events.ServiceNotify, Common: c.Common, HTTP: c.HTTP,
 		Make: func(env program.Env) (program.Service, error) {
 			return notify.New(notify.Config{
-				SMTPAddr: c.SMTP, SMTPUsername: c.SMTPUser, SMTPPassword: c.SMTPPassword, From: c.From,
+				SMTPAddr: c.SMTP, SMTPUsername: c.SMTPUser, SMTPPassword: c.SMTPPassword, SMTPTLS: c.SMTPTLS, From: c.From,
 				WebhookURL: c.WebhookURL, WebhookSecret: c.WebhookSecret,
 			}, notify.Deps{NATS: env.NATS, Topology: env.Topology, Registry: env.Registry, Telemetry: env.Telemetry})
 		},
