@@ -31,6 +31,11 @@
 // classified. An event that can't be handled becomes a dead letter: the original bytes and headers on a subject of its group and key, with the
 // reason. If the letter can't be stored, the partition stops taking and tries again until it can; nothing is dropped.
 //
+// # What a member may do
+//
+// A member needs no more than to publish these: $JS.API.CONSUMER.INFO, MSG.NEXT, RESET and UNPIN of its stream and consumers, $JS.ACK of them, and its
+// dead letters. It needs no right to read the stream's info, nor to make or delete anything.
+//
 // # The parts
 //
 //   - [Publisher] publishes what needs no lock; package store appends what does. [Encoder] makes the messages of both.

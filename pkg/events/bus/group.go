@@ -178,8 +178,7 @@ func (g *Group) Run(ctx context.Context) error {
 	defer endLife(nil)
 	var wg sync.WaitGroup
 	for _, p := range g.members {
-		p.life, p.endLife = life, endLife
-		wg.Go(func() { p.reader.run(ctx) })
+		wg.Go(func() { p.run(ctx, life, endLife) })
 	}
 	wg.Go(func() { closeWhenReady(ctx, g.ready, g.members) })
 	wg.Wait()

@@ -24,7 +24,7 @@ func TestCleanHandOver(t *testing.T) {
 	const total, keys = 1500, 40
 	r := newRecord()
 	work := func(ctx context.Context, d bus.Delivery) error {
-		time.Sleep(time.Duration(d.Sequence%3) * time.Millisecond)
+		time.Sleep(time.Duration(d.Sequence%3) * time.Millisecond) // work, not waiting
 		return r.handle(ctx, d)
 	}
 	first := f.join(bus.GroupConfig{Handler: work})

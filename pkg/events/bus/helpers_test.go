@@ -97,15 +97,20 @@ func (f *fixture) publish(key string) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	header[nats.MsgIdHdr] = []string{ev.ID} // so that it can be tried again, where the broker restarts or changes its leader
 	f.store(&nats.Msg{Subject: f.subjects.Order(key), Header: nats.Header(header), Data: data})
 }
 
 func (f *fixture) store(m *nats.Msg) {
 	f.Helper()
-	ack, err := f.js.PublishMsg(f.Context(), m, jetstream.WithRetryAttempts(20))
-	if err != nil {
-		f.Fatalf("publish: %v", err)
-	}
+	var ack *jetstream.PubAck
+	eventstest.Eventually(f, 20*time.Second, "the message is stored", func() bool {
+		ctx, cancel := context.WithTimeout(f.Context(), time.Second)
+		defer cancel()
+		var err error
+		ack, err = f.js.PublishMsg(ctx, m)
+		return err == nil
+	})
 	p, err := strconv.Atoi(strings.Split(m.Subject, ".")[1])
 	if err != nil {
 		f.Fatal(err)

@@ -80,7 +80,7 @@ func TestLanesForget(t *testing.T) {
 	t.Parallel()
 	started, release := make(chan struct{}), make(chan struct{})
 	var ran atomic.Int32
-	l := newLanes(1, func(task *task) bool {
+	l := newLanes(1, func(*task) bool {
 		if ran.Add(1) == 1 {
 			close(started)
 			<-release

@@ -38,10 +38,15 @@ type partition struct {
 	life     context.Context // of handlers: ends when a stopping member has no more time
 	endLife  context.CancelCauseFunc
 	patience context.Context // of waits between tries: ends with the term
-	stuck    error
 }
 
 var errStopping = errors.New("the member of the consumer group stops")
+
+// run reads until ctx ends. Handlers run in life, which a stopping member ends when it has no more time.
+func (p *partition) run(ctx, life context.Context, endLife context.CancelCauseFunc) {
+	p.life, p.endLife = life, endLife
+	p.reader.run(ctx)
+}
 
 // stranded: what a dead owner was sent and did not acknowledge would come only after AckWait.
 func (p *partition) stranded(_ context.Context, info *jetstream.ConsumerInfo) (uint64, bool, error) {

@@ -49,7 +49,7 @@ func (p *partition) try(t *task) (v verdict, done bool) {
 	panics := 0
 	for attempt := 1; ; attempt++ {
 		t.delivery.Attempt = attempt
-		err, span := p.attempt(t)
+		span, err := p.attempt(t)
 		if err == nil {
 			return verdict{}, true
 		}
@@ -57,8 +57,7 @@ func (p *partition) try(t *task) (v verdict, done bool) {
 			return verdict{}, false // stopped under it: its error says nothing about the event
 		}
 		v := verdict{reason: reasonOf(err), err: err, attempts: attempt, traceparent: span}
-		var panicErr *panicked
-		if errors.As(err, &panicErr) {
+		if panicErr, ok := errors.AsType[*panicked](err); ok {
 			panics++
 			p.log.ErrorContext(p.life, "handler panicked", "panic", panicErr.value, "stack", string(panicErr.stack), "sequence", t.seq.stream)
 		}
@@ -81,7 +80,7 @@ func (p *partition) try(t *task) (v verdict, done bool) {
 }
 
 // attempt calls the handler once, with its time limit and its span. It returns the span's traceparent for a letter.
-func (p *partition) attempt(t *task) (err error, traceparent string) { //nolint:revive // the error is the result, the trace belongs to it
+func (p *partition) attempt(t *task) (traceparent string, err error) {
 	ctx, span := p.tracing.process(p.life, &t.delivery, p.template, p.group.Name)
 	started := p.metrics.start()
 	err = p.call(ctx, t.delivery)
@@ -90,7 +89,7 @@ func (p *partition) attempt(t *task) (err error, traceparent string) { //nolint:
 		traceparent = traceparentOf(ctx, p.tracing.propagator, &t.delivery.Event)
 	}
 	endSpan(span, err)
-	return err, traceparent
+	return traceparent, err
 }
 
 func (p *partition) call(ctx context.Context, d Delivery) (err error) {

@@ -135,8 +135,8 @@ func TestSpansOfOneEvent(t *testing.T) {
 		"messaging.destination.template": "orders.*.*", "messaging.consumer.group.name": "readers", "messaging.nats.stream": "ORDERS",
 		"messaging.message.id": ev.ID, "messaging.message.conversation_id": "k", "messaging.nats.delivery.count": "1",
 	} {
-		if v, _ := attributes.Value(key); v.Emit() != want {
-			t.Errorf("attribute %s is %q, want %q", key, v.Emit(), want)
+		if v, _ := attributes.Value(key); v.String() != want {
+			t.Errorf("attribute %s is %q, want %q", key, v.String(), want)
 		}
 	}
 }

@@ -64,7 +64,8 @@ func (e ending) String() string {
 var errConsumerGone = errors.New("the consumer does not exist any more")
 
 const (
-	requestTimeout = 2 * time.Second // between two leaders nobody answers, and nothing says so
+	requestTimeout = 2 * time.Second
+	requestTries   = 4 // within requestTimeout: between two leaders nobody answers, and nothing says so
 	releaseTimeout = 2 * time.Second
 )
 
@@ -120,7 +121,7 @@ func (r *reader) standBy(ctx context.Context) (pin string, first uint64, err err
 				}
 				return m.Header.Get(pinHeader), seq.stream, nil
 			case answerNews, answerPinLost:
-				if err := r.ask(pull); err != nil {
+				if err := pull.want(1); err != nil {
 					return "", 0, err
 				}
 			}
@@ -149,14 +150,12 @@ func (r *reader) look(ctx context.Context, pull *puller) error {
 	if pull.lost(time.Now()) {
 		pull.forget()
 	}
-	if err := r.ask(pull); err != nil {
+	if err := pull.want(1); err != nil {
 		return err
 	}
 	r.readyOnce.Do(func() { close(r.ready) })
 	return nil
 }
-
-func (r *reader) ask(pull *puller) error { return pull.want(1) }
 
 // own reads term after term until the pin is lost or ctx ends.
 func (r *reader) own(ctx context.Context, pin string, first uint64) error {
@@ -234,9 +233,11 @@ func (r *reader) release(ctx context.Context) {
 
 // info reads the consumer's state from its leader.
 func (r *reader) info(ctx context.Context) (*jetstream.ConsumerInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	consumer, err := r.js.Consumer(ctx, r.group.Stream, r.consumer)
+	var consumer jetstream.Consumer
+	err := ask(ctx, func(ctx context.Context) (err error) {
+		consumer, err = r.js.Consumer(ctx, r.group.Stream, r.consumer)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read consumer %s: %w", r.consumer, err)
 	}
@@ -245,18 +246,31 @@ func (r *reader) info(ctx context.Context) (*jetstream.ConsumerInfo, error) {
 
 // reset moves the consumer back: to its ack floor, or to the sequence from. Pending deliveries are forgotten, consumer sequences start at 1.
 func (r *reader) reset(ctx context.Context, from uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	var err error
-	if from == 0 {
-		_, err = r.js.ResetConsumer(ctx, r.group.Stream, r.consumer)
-	} else {
-		_, err = r.js.ResetConsumerToSequence(ctx, r.group.Stream, r.consumer, from)
-	}
+	err := ask(ctx, func(ctx context.Context) (err error) {
+		if from == 0 {
+			_, err = r.js.ResetConsumer(ctx, r.group.Stream, r.consumer)
+		} else {
+			_, err = r.js.ResetConsumerToSequence(ctx, r.group.Stream, r.consumer, from)
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("reset consumer %s: %w", r.consumer, err)
 	}
 	return nil
+}
+
+// ask asks the broker for something that may be asked twice, again where no answer comes.
+func ask(ctx context.Context, once func(context.Context) error) (err error) {
+	for range requestTries {
+		try, cancel := context.WithTimeout(ctx, requestTimeout/requestTries)
+		err = once(try)
+		cancel()
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
+	return err
 }
 
 // unpin frees the pin. The client library's call reads the stream's info first, which members need not be allowed to do.
@@ -278,9 +292,9 @@ func pinned(info *jetstream.ConsumerInfo) string {
 	return ""
 }
 
-// settled waits until the ack floor has reached the sequence floor, for a second at most, and returns the consumer's state.
+// settled waits until the ack floor has reached the sequence floor, for half a second at most, and returns the consumer's state.
 func (r *reader) settled(ctx context.Context, floor uint64) (*jetstream.ConsumerInfo, error) {
-	const tries = 20
+	const tries = 12
 	for i := 1; ; i++ {
 		info, err := r.info(ctx)
 		if err != nil || info.AckFloor.Stream >= floor || i == tries {

@@ -21,8 +21,8 @@ func Permanent(err error) error {
 
 // IsPermanent reports whether err, or an error that it wraps, is permanent.
 func IsPermanent(err error) bool {
-	var p permanent
-	return errors.As(err, &p)
+	_, ok := errors.AsType[permanent](err)
+	return ok
 }
 
 type retryAfter struct {
@@ -43,9 +43,6 @@ func RetryAfter(wait time.Duration, err error) error {
 
 // Wait is how long a [RetryAfter] error asks to wait.
 func Wait(err error) (time.Duration, bool) {
-	var r retryAfter
-	if errors.As(err, &r) {
-		return r.wait, true
-	}
-	return 0, false
+	r, ok := errors.AsType[retryAfter](err)
+	return r.wait, ok
 }
