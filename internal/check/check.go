@@ -22,7 +22,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -73,23 +72,6 @@ func Broken(results []Result) bool {
 		}
 	}
 	return false
-}
-
-// Table prints the results for a person.
-func Table(w io.Writer, results []Result) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "\tinvariant\tcounted\twaiting\tbroken\t") // Flush tells the error
-	for _, r := range results {
-		verdict := "holds"
-		switch {
-		case r.Broken > 0:
-			verdict = "BROKEN: " + r.First
-		case r.Unchecked != "":
-			verdict = "NOT CHECKED: " + r.Unchecked
-		}
-		_, _ = fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%d\t%s\n", r.Invariant, r.Name, r.Counted, r.Waiting, r.Broken, verdict)
-	}
-	return t.Flush()
 }
 
 // Run checks. The error says why nothing could be judged; what could not be checked by itself stands in its result.

@@ -8,7 +8,7 @@ import (
 
 // names are the invariants by number. Those without a name are not checked here.
 var names = [...]string{
-	1:  "stock stays in bounds: 0 <= reserved <= on hand",
+	1:  "stock stays in bounds: nothing below zero, no more reserved than on hand",
 	2:  "receipts - committed = on hand",
 	3:  "reserved = what open orders hold",
 	4:  "an order reserves once, and never after its release",
