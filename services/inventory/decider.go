@@ -190,7 +190,7 @@ func (d *decider) decide(ctx context.Context, batch []*request) ([]answer, error
 	found := map[string]orderState{}
 	for attempt := range maxAttempts {
 		if attempt > 0 {
-			pause(attempt)
+			pause(ctx, attempt)
 		}
 		p, err := d.plan(ctx, batch, found)
 		if err != nil {
@@ -241,7 +241,12 @@ func (d *decider) append(ctx context.Context, p *plan) error {
 }
 
 // pause waits a random time, longer from attempt to attempt, so that deciders that lost to each other don't meet again.
-func pause(attempt int) {
+func pause(ctx context.Context, attempt int) {
 	limit := min(time.Duration(attempt)*2*time.Millisecond, maxPause)
-	time.Sleep(rand.N(limit)) //nolint:gosec // spreading, not secrecy
+	timer := time.NewTimer(rand.N(limit)) //nolint:gosec // spreading, not secrecy
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
