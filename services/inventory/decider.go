@@ -28,7 +28,8 @@ const (
 	queueLength   = 1024
 	maxAttempts   = 30                    // with eight deciders at once, one attempt in about eight succeeds
 	maxPause      = 50 * time.Millisecond // between attempts
-	appendTimeout = 20 * time.Second      // one append with its re-reading
+	decideTimeout = 20 * time.Second      // deciding a batch with all attempts; below what a handler may take
+	stopTime      = 2 * time.Second       // what is being decided when the service stops has so long to be stored
 	maxLookups    = 16                    // at once
 )
 
@@ -60,8 +61,8 @@ type decider struct {
 	batchFrom int
 	maxBatch  int
 
-	between  func() // called between two decisions, when nothing is in the air
-	appended bool   // since the last snapshot: an instance that stands by leaves storing snapshots to the one that works
+	between  func(context.Context) // called between two decisions, when nothing is in the air
+	appended bool                  // since the last snapshot: an instance that stands by leaves storing snapshots to the one that works
 
 	queue chan *request
 	done  chan struct{} // closed when run has ended
@@ -101,13 +102,15 @@ func (d *decider) ask(ctx context.Context, r *request) answer {
 	}
 }
 
-// run decides until ctx ends. What it has begun by then it finishes.
+// run decides until ctx ends. What it has begun by then it finishes, unless the broker is away.
 func (d *decider) run(ctx context.Context) {
 	defer close(d.done)
-	work := context.WithoutCancel(ctx)
+	work, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, abandon) })()
 	var waiting []*request
-	for {
-		d.between()
+	for ctx.Err() == nil {
+		d.between(work)
 		if len(waiting) == 0 {
 			select {
 			case <-ctx.Done():
@@ -117,9 +120,6 @@ func (d *decider) run(ctx context.Context) {
 			case r := <-d.queue:
 				waiting = append(waiting, r)
 			}
-		}
-		if ctx.Err() != nil {
-			return
 		}
 		waiting = d.drain(waiting)
 		n := 1
@@ -187,6 +187,8 @@ func unstorable(err error) bool {
 // decide decides the requests on the state as it is and appends the decisions under the warehouse's lock. When somebody else appended first, everything is
 // decided anew on the newer state: nothing of a refused batch is stored.
 func (d *decider) decide(ctx context.Context, batch []*request) ([]answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+	defer cancel()
 	found := map[string]orderState{}
 	for attempt := range maxAttempts {
 		if attempt > 0 {
@@ -222,9 +224,7 @@ func (d *decider) decide(ctx context.Context, batch []*request) ([]answer, error
 // append stores the plan and folds it. Success may also mean that the broker knew the events: another instance made the same decisions and was
 // quicker. Then they need not stand where the plan has them, and the log says where they stand.
 func (d *decider) append(ctx context.Context, p *plan) error {
-	limited, cancel := context.WithTimeout(ctx, appendTimeout)
-	defer cancel()
-	last, err := d.log.AppendAt(limited, p.position, p.writes...)
+	last, err := d.log.AppendAt(ctx, p.position, p.writes...)
 	if err != nil {
 		return err
 	}

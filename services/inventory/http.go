@@ -218,7 +218,7 @@ func (s *Service) serving() error {
 	}
 }
 
-// checkSKU is the rule for SKUs everywhere: 1 to 64 printable characters.
+// checkSKU is the rule that orders have too: 1 to 64 printable characters, spaces of every kind among them.
 func checkSKU(sku string) error {
 	rule := ""
 	switch n := utf8.RuneCountInString(sku); {
@@ -228,7 +228,7 @@ func checkSKU(sku string) error {
 		rule = fmt.Sprintf("must have 1 to %d characters, has %d", maxSKULength, n)
 	}
 	for _, r := range sku {
-		if rule == "" && !unicode.IsPrint(r) {
+		if rule == "" && !unicode.IsGraphic(r) {
 			rule = fmt.Sprintf("must have printable characters only, has %U", r)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,9 +16,8 @@ import (
 )
 
 const (
-	defaultForgetEvery = 20_000           // events, where snapshots are off
-	saveTimeout        = 30 * time.Second // storing one snapshot
-	followPause        = time.Second      // before the log is followed again after a failure
+	defaultForgetEvery = 20_000      // events, where snapshots are off
+	followPause        = time.Second // before the log is followed again after a failure
 )
 
 // Service is one instance of inventory.
@@ -35,7 +35,8 @@ type Service struct {
 	caughtUp chan struct{} // closed when the state has everything that was stored at the start
 	ready    chan struct{}
 
-	saved  uint64         // position of the last snapshot; the decider's, after it Run's
+	saved  uint64         // position of the last snapshot that was taken; the decider's
+	stored atomic.Uint64  // and of the last one that is stored
 	saving sync.WaitGroup // a snapshot on its way
 	idle   chan struct{}  // holds the right to store one
 }
@@ -127,10 +128,10 @@ func (s *Service) Run(ctx context.Context) error {
 	stopFollowing()
 	err = errors.Join(err, <-followed)
 	s.saving.Wait()
-	if err != nil {
-		return err
+	if err == nil {
+		s.saveLast(ctx)
 	}
-	return s.saveLast(ctx)
+	return err
 }
 
 // read runs the consumer group until ctx ends or the log can't be followed any more. followed then still has its one value.
@@ -184,6 +185,7 @@ func (s *Service) load(ctx context.Context) error {
 	defer s.live.mu.Unlock()
 	s.live.state, s.live.lastID, s.live.forgotAt = w, lastID, w.at.position
 	s.saved = w.at.position
+	s.stored.Store(w.at.position)
 	return nil
 }
 
@@ -218,66 +220,4 @@ func (s *Service) follow(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-}
-
-// keepHouse makes the state forget and stores a snapshot when it is time. The decider calls it between two decisions.
-func (s *Service) keepHouse() {
-	s.live.mu.Lock()
-	position := s.live.state.at.position
-	forget := position-s.live.forgotAt >= s.live.forgetEvery
-	save := s.cfg.SnapshotEvery > 0 && position-s.saved >= s.live.forgetEvery && s.decider.appended
-	if !forget && !save {
-		s.live.mu.Unlock()
-		return
-	}
-	if forget {
-		s.live.state.forget()
-		s.live.forgotAt = position
-	}
-	var taken *snapshot
-	if save && s.mayStore() {
-		taken = s.live.take()
-		s.saved, s.decider.appended = position, false
-	}
-	s.live.mu.Unlock()
-	if taken != nil {
-		s.saving.Go(func() {
-			defer func() { s.idle <- struct{}{} }()
-			s.save(context.Background(), taken)
-		})
-	}
-}
-
-func (s *Service) mayStore() bool {
-	select {
-	case <-s.idle:
-		return true
-	default: // the one before is still on its way
-		return false
-	}
-}
-
-// save stores a snapshot. It is a cache: failing to store it costs time at the next start and nothing else.
-func (s *Service) save(ctx context.Context, taken *snapshot) {
-	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
-	defer cancel()
-	if err := s.keeper.save(ctx, taken); err != nil {
-		s.telemetry.Logger.WarnContext(ctx, "the snapshot was not stored", "error", err)
-		return
-	}
-	s.metrics.snapshot(ctx)
-}
-
-// saveLast stores the state at a clean stop, so that the next start reads nothing.
-func (s *Service) saveLast(ctx context.Context) error {
-	if s.cfg.SnapshotEvery < 0 {
-		return nil
-	}
-	s.live.mu.Lock()
-	taken := s.live.take()
-	s.live.mu.Unlock()
-	if taken.At[0] > s.saved {
-		s.save(context.WithoutCancel(ctx), taken)
-	}
-	return nil
 }

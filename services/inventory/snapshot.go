@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/store"
@@ -17,6 +18,9 @@ const (
 	// snapshotFormat changes with the meaning of a field and with every change of evolve that gives another state: an old snapshot is then as good as
 	// none, and the log is read from its start.
 	snapshotFormat = 1
+
+	saveTimeout     = 30 * time.Second // storing a snapshot while running
+	saveLastTimeout = 2 * time.Second  // and when stopping
 )
 
 // errForeignSnapshot: the snapshot is not one of this log, or of another version.
@@ -132,4 +136,71 @@ func (k keeper) save(ctx context.Context, s *snapshot) error {
 		return fmt.Errorf("save snapshot: %w", err)
 	}
 	return nil
+}
+
+// keepHouse makes the state forget and stores a snapshot when it is time. The decider calls it between two decisions; ctx ends with the decider.
+func (s *Service) keepHouse(ctx context.Context) {
+	s.live.mu.Lock()
+	position := s.live.state.at.position
+	forget := position-s.live.forgotAt >= s.live.forgetEvery
+	save := s.cfg.SnapshotEvery > 0 && position-s.saved >= s.live.forgetEvery && s.decider.appended
+	if !forget && !save {
+		s.live.mu.Unlock()
+		return
+	}
+	if forget {
+		s.live.state.forget()
+		s.live.forgotAt = position
+	}
+	var taken *snapshot
+	if save && s.mayStore() {
+		taken = s.live.take()
+		s.saved, s.decider.appended = position, false
+	}
+	s.live.mu.Unlock()
+	if taken != nil {
+		s.saving.Go(func() {
+			defer func() { s.idle <- struct{}{} }()
+			ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+			defer cancel()
+			s.save(ctx, taken)
+		})
+	}
+}
+
+func (s *Service) mayStore() bool {
+	select {
+	case <-s.idle:
+		return true
+	default: // the one before is still on its way
+		return false
+	}
+}
+
+// save stores a snapshot. It is a cache: failing to store it costs time at the next start and nothing else.
+func (s *Service) save(ctx context.Context, taken *snapshot) {
+	if err := s.keeper.save(ctx, taken); err != nil {
+		if errors.Is(err, context.Canceled) {
+			return // the service stops, and then stores a newer one
+		}
+		s.telemetry.Logger.WarnContext(ctx, "the snapshot was not stored", "error", err)
+		return
+	}
+	s.stored.Store(taken.At[0])
+	s.metrics.snapshot(ctx)
+}
+
+// saveLast stores the state at a clean stop, so that the next start reads nothing.
+func (s *Service) saveLast(ctx context.Context) {
+	if s.cfg.SnapshotEvery < 0 || !s.js.Conn().IsConnected() {
+		return
+	}
+	s.live.mu.Lock()
+	taken := s.live.take()
+	s.live.mu.Unlock()
+	if taken.At[0] > s.stored.Load() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveLastTimeout)
+		defer cancel()
+		s.save(ctx, taken)
+	}
 }
