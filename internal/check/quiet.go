@@ -32,7 +32,7 @@ func (c *checker) observe(ctx context.Context, ends heads) (rest, string, error)
 	if r.payments, err = c.ledger(ctx); err != nil {
 		return r, "", err
 	}
-	why := ""
+	var why string
 	r.projections, why, err = c.projections(ctx, ends)
 	return r, why, err
 }

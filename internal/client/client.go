@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -239,9 +240,7 @@ func (c *Client) open(ctx context.Context, r request) (*http.Response, error) {
 	// The transport repeats by itself what it takes to be safe, and does not say so. Without GetBody it can't: repeating is up to do, which knows
 	// then that an answer was lost.
 	req.GetBody = nil
-	for name, values := range r.header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, r.header)
 	req.Header.Set("Accept", "application/json, application/problem+json")
 	return c.http.Do(req)
 }

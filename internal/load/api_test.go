@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -70,9 +71,7 @@ func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, status)
 		return
 	}
-	for k, v := range record.Header() {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), record.Header())
 	w.WriteHeader(record.Code)
 	_, _ = w.Write(record.Body.Bytes())
 }

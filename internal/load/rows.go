@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -113,8 +114,8 @@ func (f *file) unreadable(err error) error {
 
 func (f *file) close() error {
 	var errs []error
-	for i := len(f.closers) - 1; i >= 0; i-- {
-		errs = append(errs, f.closers[i].Close())
+	for _, c := range slices.Backward(f.closers) {
+		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
 }
