@@ -47,7 +47,7 @@ func Run(ctx context.Context, cfg Config, out, progress io.Writer) (Summary, err
 		return Summary{}, err
 	}
 	if s.refusal != "" {
-		report.say("first refusal: %s", s.refusal)
+		report.say("first refusal: %.200s", s.refusal) // an invoice of 600 bad lines names each of them
 	}
 	return s.sum, errors.Join(err, s.failure, s.sum.print(out, cfg.JSON))
 }
