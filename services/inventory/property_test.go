@@ -43,8 +43,8 @@ func (s *shop) deliver(t *rapid.T, e orderEvent) {
 }
 
 func (s *shop) lastOf(order string) orderState {
-	for i := len(s.log) - 1; i >= 0; i-- {
-		if c := s.log[i]; c.decision.OrderID == order {
+	for i, c := range slices.Backward(s.log) {
+		if c.decision.OrderID == order {
 			return orderState{phase: phaseReleased, version: c.version, sequence: uint64(i) + 1}
 		}
 	}

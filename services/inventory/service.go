@@ -158,7 +158,7 @@ func (s *Service) read(ctx context.Context, followed chan error) error {
 
 func stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // the error says that it was stopped
 	}
 	return err
 }
@@ -206,7 +206,7 @@ func (s *Service) follow(ctx context.Context) error {
 	for {
 		err := s.log.Follow(ctx, s.live.position()+1, s.live.foldRecorded, caughtUp)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the error says that it was stopped
 		}
 		if broken := s.live.brokenBy(); broken != nil {
 			return fmt.Errorf("inventory: %w", broken)
