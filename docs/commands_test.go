@@ -249,7 +249,7 @@ var programs struct {
 func build(t *testing.T) string {
 	t.Helper()
 	programs.once.Do(func() {
-		if programs.dir, programs.err = os.MkdirTemp("", "tidemark-docs-"); programs.err != nil {
+		if programs.dir, programs.err = os.MkdirTemp("", "tidemark-docs-"); programs.err != nil { //nolint:usetesting // shared by all tests of the package
 			return
 		}
 		command := exec.Command("go", "build", "-o", programs.dir+string(filepath.Separator), "./cmd/...")

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -83,7 +84,7 @@ func printOrder(a *app, o client.Order, asJSON bool) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
 	for _, row := range [][2]string{
 		{"order", o.ID}, {"status", o.Status}, {"reason", o.Reason}, {"customer", o.Customer}, {"total", o.Total + " " + o.Currency},
-		{"placed", o.PlacedAt.Format(time.DateTime)}, {"updated", o.UpdatedAt.Format(time.DateTime)}, {"version", fmt.Sprint(o.Version)},
+		{"placed", o.PlacedAt.Format(time.DateTime)}, {"updated", o.UpdatedAt.Format(time.DateTime)}, {"version", strconv.FormatUint(o.Version, 10)},
 	} {
 		if row[1] != "" {
 			fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])

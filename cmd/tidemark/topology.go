@@ -33,9 +33,11 @@ func (c *topologyShowCmd) Run(a *app) error {
 	fmt.Fprintln(w, "STREAM\tSUBJECTS\tWHAT IT IS")
 	for _, s := range t.Streams {
 		subjects := strings.Join(s.Subjects, " ")
+		var subjectsSb36 strings.Builder
 		for _, source := range s.Sources {
-			subjects += "<" + source.Stream + " "
+			subjectsSb36.WriteString("<" + source.Stream + " ")
 		}
+		subjects += subjectsSb36.String()
 		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, subjects, s.Description)
 	}
 	fmt.Fprintln(w, "\t\t\nGROUP\tREADS\tWHAT IT DOES")

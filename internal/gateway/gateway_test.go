@@ -73,7 +73,7 @@ func ledgerLines(t *testing.T, dir string) []gateway.Entry {
 		t.Fatal(err)
 	}
 	var entries []gateway.Entry
-	for _, line := range bytes.Split(bytes.TrimSuffix(raw, []byte("\n")), []byte("\n")) {
+	for line := range bytes.SplitSeq(bytes.TrimSuffix(raw, []byte("\n")), []byte("\n")) {
 		var e gateway.Entry
 		if err := json.Unmarshal(line, &e); err != nil {
 			t.Fatalf("ledger line %q: %v", line, err)

@@ -118,7 +118,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 // Handler is what the address serves, for callers in the same process.
 func (s *Server) Handler() http.Handler {
-	var h http.Handler = http.NewCrossOriginProtection().Handler(s.mux) // a page in the user's browser must not place orders here
+	var h = http.NewCrossOriginProtection().Handler(s.mux) // a page in the user's browser must not place orders here
 	h = secure(s.gate(h))
 	return otelhttp.NewHandler(h, "http", otelhttp.WithTracerProvider(s.cfg.Telemetry.Tracer), otelhttp.WithMeterProvider(s.cfg.Telemetry.Meter),
 		otelhttp.WithPropagators(s.cfg.Telemetry.Propagator), otelhttp.WithFilter(notHealth),

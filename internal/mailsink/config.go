@@ -52,7 +52,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("Addr: %q is no host:port", c.Addr))
 	}
 	if c.Dir == "" {
-		errs = append(errs, errors.New("Dir: required, is empty"))
+		errs = append(errs, errors.New("mail sink: Dir: required, is empty"))
 	}
 	if c.MaxConnections < 1 {
 		errs = append(errs, fmt.Errorf("MaxConnections: is %d, must be at least 1", c.MaxConnections))

@@ -35,8 +35,7 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 func (s *session) Data(r io.Reader) error {
 	raw, err := io.ReadAll(r)
 	if err != nil {
-		var refused *smtp.SMTPError
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[*smtp.SMTPError](err); ok {
 			return refused // too large
 		}
 		return refusal(451, smtp.EnhancedCode{4, 4, 2}, "The mail broke off")

@@ -56,7 +56,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	} else if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrInUse, cfg.Dir)
 	}
-	srv, err := listen(cfg)
+	srv, err := listen(ctx, cfg)
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
@@ -67,8 +67,8 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-func listen(cfg Config) (*server.Server, error) {
-	host, port, err := address(cfg.Addr)
+func listen(ctx context.Context, cfg Config) (*server.Server, error) {
+	host, port, err := address(ctx, cfg.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("start nats-server: %w", err)
 	}
@@ -88,7 +88,7 @@ func listen(cfg Config) (*server.Server, error) {
 }
 
 // address takes the port that is asked for, or the usual one when it is free: two systems on one machine then don't collide.
-func address(addr string) (host string, port int, err error) {
+func address(ctx context.Context, addr string) (host string, port int, err error) {
 	if addr != "" {
 		h, p, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -103,9 +103,9 @@ func address(addr string) (host string, port int, err error) {
 		}
 		return h, port, nil
 	}
-	l, err := net.Listen("tcp", DefaultAddr)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", DefaultAddr)
 	if err != nil {
-		return "127.0.0.1", server.RANDOM_PORT, nil
+		return "127.0.0.1", server.RANDOM_PORT, nil //nolint:nilerr // taken: that was the question
 	}
 	if err := l.Close(); err != nil {
 		return "", 0, err
@@ -159,5 +159,5 @@ func (l logger) Fatalf(format string, v ...any) {
 func (l logger) Errorf(format string, v ...any) {
 	l.log.Error("nats-server: " + fmt.Sprintf(format, v...))
 }
-func (l logger) Debugf(format string, v ...any) {}
-func (l logger) Tracef(format string, v ...any) {}
+func (l logger) Debugf(string, ...any) {}
+func (l logger) Tracef(string, ...any) {}

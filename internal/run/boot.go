@@ -22,7 +22,7 @@ func (b *Boot) Run(ctx context.Context) error {
 	c, err := b.make(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the error says that it was stopped
 		}
 		return err
 	}

@@ -38,9 +38,7 @@ func All(ctx context.Context, budget time.Duration, parts ...Part) error {
 	var wg sync.WaitGroup
 	errs := make(chan error, len(parts))
 	for _, part := range parts {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			err := part.Run(work)
 			switch {
 			case err != nil:
@@ -49,7 +47,7 @@ func All(ctx context.Context, budget time.Duration, parts ...Part) error {
 				errs <- fmt.Errorf("%s: ended by itself", part.Name)
 			}
 			cancel(ErrStopped)
-		}()
+		})
 	}
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()

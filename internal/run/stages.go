@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -35,9 +36,9 @@ func Stages(ctx context.Context, budget time.Duration, ready func(), stages ...[
 	<-failed.Done()
 
 	var errs []error
-	for i := len(started) - 1; i >= 0; i-- {
-		started[i].stop()
-		if err := <-started[i].done; err != nil {
+	for i, s := range slices.Backward(started) {
+		s.stop()
+		if err := <-s.done; err != nil {
 			errs = append(errs, fmt.Errorf("stage %d: %w", i, err))
 		}
 	}

@@ -50,7 +50,7 @@ func (s *System) makeOutside(ctx context.Context) error {
 	}
 	part := &gatewayPart{gateway: g}
 	part.Server, err = httpapi.Listen(ctx, httpapi.Config{
-		Addr: preferred(s.cfg.GatewayAddr, usualGateway), Version: s.cfg.Version, Telemetry: tel,
+		Addr: preferred(ctx, s.cfg.GatewayAddr, usualGateway), Version: s.cfg.Version, Telemetry: tel,
 		ReadyParts: func() []run.Part { return nil },
 	})
 	if err != nil {
@@ -60,7 +60,7 @@ func (s *System) makeOutside(ctx context.Context) error {
 	part.Open()
 	s.outside.gateway = part
 
-	s.outside.sink, err = mailsink.New(mailsink.Config{Addr: preferred(s.cfg.MailAddr, usualMail), Dir: s.dir("mails"), Logger: s.log})
+	s.outside.sink, err = mailsink.New(mailsink.Config{Addr: preferred(ctx, s.cfg.MailAddr, usualMail), Dir: s.dir("mails"), Logger: s.log})
 	if err != nil {
 		return fmt.Errorf("mail sink: %w", err)
 	}

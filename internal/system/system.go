@@ -224,11 +224,11 @@ func (s *System) has(service string) bool { return !slices.Contains(s.cfg.Withou
 func (s *System) dir(name string) string { return filepath.Join(s.cfg.Dir, name) }
 
 // preferred is the address that was asked for, else the usual one when it is free, else any free port.
-func preferred(asked, usual string) string {
+func preferred(ctx context.Context, asked, usual string) string {
 	if asked != "" {
 		return asked
 	}
-	l, err := net.Listen("tcp", usual)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", usual)
 	if err != nil {
 		return "127.0.0.1:0"
 	}

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -23,7 +24,7 @@ func placedText(p events.OrderPlaced) text {
 			fmt.Fprintf(&b, "  and %s\n", count(len(p.Lines)-maxListed, "more line"))
 			break
 		}
-		fmt.Fprintf(&b, "  %s x %s at %s\n", grouped(fmt.Sprint(l.Quantity)), clean(l.SKU), money(l.UnitPrice, ""))
+		fmt.Fprintf(&b, "  %s x %s at %s\n", grouped(strconv.FormatInt(l.Quantity, 10)), clean(l.SKU), money(l.UnitPrice, ""))
 	}
 	fmt.Fprintf(&b, "\nTotal:  %s\n", money(p.Total, p.Currency))
 	return mailText("We have your order "+clean(p.OrderID), b.String())

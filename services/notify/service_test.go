@@ -241,7 +241,7 @@ func TestManyOrdersAtOnce(t *testing.T) {
 		t.Fatalf("%d mails, want %d", len(mails), 2*orders)
 	}
 	for _, m := range mails {
-		if want := strings.SplitN(strings.TrimPrefix(m.MessageID, "o"), "-", 2)[0]; m.To[0] != "c"+want+"@customers.example" || m.Attempts != 1 {
+		if want, _, _ := strings.Cut(strings.TrimPrefix(m.MessageID, "o"), "-"); m.To[0] != "c"+want+"@customers.example" || m.Attempts != 1 {
 			t.Errorf("%s went to %v in %d attempts", m.MessageID, m.To, m.Attempts)
 		}
 	}

@@ -167,8 +167,7 @@ func (s *slot) drop() {
 
 // answerOf is the server's answer to a mail, 0 where there was none.
 func answerOf(err error) int {
-	var refused *mail.SendError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*mail.SendError](err); ok {
 		return refused.ErrorCode()
 	}
 	return 0
@@ -189,8 +188,7 @@ func classify(ctx context.Context, err error) error {
 		return nil
 	}
 	if errors.Is(err, errConnect) {
-		var answer *textproto.Error // a server that refuses us refuses no mail: the operator may cure it
-		if errors.As(err, &answer) {
+		if answer, ok := errors.AsType[*textproto.Error](err); ok {
 			return fmt.Errorf("%w: it answered %d", errConnect, answer.Code)
 		}
 		return err

@@ -144,8 +144,7 @@ func retryAfter(value string, now time.Time) (time.Duration, bool) {
 
 // withoutURL is the error without the URL that package net/http writes into it: its path or query may be a secret.
 func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

@@ -12,7 +12,7 @@ type OrderRequest struct {
 	Customer string             `json:"customer,omitempty" maxLength:"128" doc:"Printable characters. Absent: a guest."`
 	Email    string             `json:"email,omitempty" maxLength:"254" format:"email" doc:"Where the customer is told. Kept apart from the events."`
 	Currency string             `json:"currency" pattern:"^[A-Z]{3}$" example:"GBP" doc:"ISO 4217 code."`
-	PlacedAt time.Time          `json:"placed_at,omitempty" doc:"Event time, at most 5 minutes ahead. Absent: now."`
+	PlacedAt time.Time          `json:"placed_at,omitzero" doc:"Event time, at most 5 minutes ahead. Absent: now."`
 	Lines    []OrderRequestLine `json:"lines" minItems:"1" maxItems:"1000"`
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -57,7 +58,7 @@ func (s *scanner) next() token {
 	case '"':
 		s.at += 1 + endOfString(s.data[s.at+1:])
 	default:
-		for s.at < len(s.data) && bytes.IndexByte([]byte(" \t\r\n,:]}"), s.data[s.at]) < 0 {
+		for s.at < len(s.data) && strings.IndexByte(" \t\r\n,:]}", s.data[s.at]) < 0 {
 			s.at++
 		}
 	}

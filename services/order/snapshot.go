@@ -59,7 +59,7 @@ func (m manifest) orders() int {
 }
 
 func (p part) name(kind string, number int) string {
-	return fmt.Sprintf("orders/%s/%d/%c", kind, number, 'a'+rune(p.Slot))
+	return fmt.Sprintf("orders/%s/%d/%c", kind, number, 'a'+rune(p.Slot)) //nolint:gosec // one of two
 }
 
 // frozen is what one snapshot writes: a manifest and the parts that changed.
@@ -312,7 +312,7 @@ func encodeTexts(list []string) []byte {
 func (t *texts) decode(blob []byte) error {
 	for len(blob) > 0 {
 		n, width := binary.Uvarint(blob)
-		if width <= 0 || n > uint64(len(blob)-width) {
+		if width <= 0 || n > uint64(len(blob)-width) { //nolint:gosec // a length is not negative, and width was just bounded
 			return errors.New("texts end in the middle")
 		}
 		s := string(blob[width : width+int(n)]) //nolint:gosec // no longer than the blob

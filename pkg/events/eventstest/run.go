@@ -3,6 +3,7 @@ package eventstest
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 )
 
@@ -34,7 +35,7 @@ func (s *script) TempDir() string {
 }
 
 func (s *script) end() {
-	for i := len(s.cleanups) - 1; i >= 0; i-- {
-		s.cleanups[i]()
+	for _, v := range slices.Backward(s.cleanups) {
+		v()
 	}
 }

@@ -146,11 +146,12 @@ func (s *Server) Nodes() []*server.Server { return s.servers }
 // Connect opens a connection that ends with the test.
 func (s *Server) Connect() *nats.Conn {
 	s.tb.Helper()
-	url := s.URL()
+	var url strings.Builder
+	url.WriteString(s.URL())
 	for _, n := range s.servers[1:] {
-		url += "," + n.ClientURL()
+		url.WriteString("," + n.ClientURL())
 	}
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0))
+	nc, err := nats.Connect(url.String(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0))
 	if err != nil {
 		s.tb.Fatalf("connect: %v", err)
 	}

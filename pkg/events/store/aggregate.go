@@ -96,7 +96,7 @@ func (a Aggregate[S]) commit(ctx context.Context, subject string, state State[S]
 	}
 	recorded := make([]Recorded, len(numbered))
 	for i, ev := range numbered {
-		sequence := done.sequence - uint64(len(numbered)-1-i)
+		sequence := done.sequence - uint64(len(numbered)-1-i) //nolint:gosec // an index below 1,000
 		recorded[i] = Recorded{Event: ev, Stream: a.Store.stream, Subject: subject, Sequence: sequence}
 	}
 	return a.fold(state, recorded)

@@ -52,8 +52,7 @@ func outcomeOf(err error) outcome {
 	if err == nil {
 		return stored
 	}
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return outcomeOfCode(api)
 	}
 	switch {
