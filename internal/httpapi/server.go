@@ -97,8 +97,10 @@ func (s *Server) Ready() <-chan struct{} { return run.Closed() }
 // Run serves until ctx ends, then lets open requests finish.
 func (s *Server) Run(ctx context.Context) error {
 	// Requests carry a context of their own: when the program is asked to stop, those that are being answered may finish.
+	var fresh unused
 	server := &http.Server{
-		Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		ConnState: fresh.watch,
+		Handler:   s.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
@@ -110,6 +112,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTime)
 	defer cancel()
+	defer time.AfterFunc(unusedGrace, fresh.close).Stop()
 	if err := server.Shutdown(drain); err != nil {
 		return errors.Join(fmt.Errorf("stop http: %w", err), server.Close())
 	}

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -120,5 +122,31 @@ func TestLoopbackOnly(t *testing.T) {
 		if w.Code != want {
 			t.Errorf("from %s: %d, want %d", addr, w.Code, want)
 		}
+	}
+}
+
+// TestStopDoesNotWaitForUnusedConnections: clients open connections ahead of need.
+func TestStopDoesNotWaitForUnusedConnections(t *testing.T) {
+	t.Parallel()
+	s, err := httpapi.Listen(t.Context(), httpapi.Config{Addr: "127.0.0.1:0", ReadyParts: func() []run.Part { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.URL(), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	do(t, http.MethodGet, s.URL()+"/livez", nil) // the server has accepted what came before
+	began := time.Now()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("stopped after %s", took)
 	}
 }

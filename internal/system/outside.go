@@ -3,6 +3,7 @@ package system
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/tidemark/tidemark/internal/gateway"
 	"github.com/tidemark/tidemark/internal/httpapi"
@@ -50,7 +51,7 @@ func (s *System) makeOutside(ctx context.Context) error {
 	}
 	part := &gatewayPart{gateway: g}
 	part.Server, err = httpapi.Listen(ctx, httpapi.Config{
-		Addr: preferred(ctx, s.cfg.GatewayAddr, usualGateway), Version: s.cfg.Version, Telemetry: tel,
+		Addr: preferred(ctx, s.cfg.GatewayAddr, usualGateway), Version: s.cfg.Version, Telemetry: tel, DrainTime: time.Second,
 		ReadyParts: func() []run.Part { return nil },
 	})
 	if err != nil {
