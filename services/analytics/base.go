@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -78,17 +80,55 @@ func (j *journal) load(ctx context.Context, b *base) ([]byte, error) {
 	}
 	snapshot := make([]byte, 0, b.Size)
 	for _, sequence := range b.Parts {
-		msg, err := stream.GetMsg(ctx, sequence)
+		data, err := j.part(ctx, stream, sequence)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil, fmt.Errorf("load base: %w: part %d is not in %s any more", errState, sequence, events.StreamWindows)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("load base: %w", err)
 		}
-		snapshot = append(snapshot, msg.Data...)
+		snapshot = append(snapshot, data...)
 	}
 	if digest := sha256.Sum256(snapshot); hex.EncodeToString(digest[:]) != b.Digest {
 		return nil, fmt.Errorf("load base: %w: digest differs", errState)
 	}
 	return snapshot, nil
+}
+
+// part reads one part. Any replica may answer, and one that is behind does not have it yet; so before it counts as gone, the leader is asked.
+func (j *journal) part(ctx context.Context, stream jetstream.Stream, sequence uint64) ([]byte, error) {
+	msg, err := stream.GetMsg(ctx, sequence)
+	if err == nil {
+		return msg.Data, nil
+	}
+	if !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, err
+	}
+	prefix := j.js.Options().APIPrefix
+	if prefix == "" {
+		prefix = jetstream.DefaultAPIPrefix
+	}
+	subject := strings.TrimSuffix(prefix, ".") + ".STREAM.MSG.GET." + events.StreamWindows
+	reply, err := j.js.Conn().RequestWithContext(ctx, subject, fmt.Appendf(nil, `{"seq":%d}`, sequence))
+	if err != nil {
+		return nil, fmt.Errorf("ask the leader for part %d: %w", sequence, err)
+	}
+	var answer struct {
+		Message *struct {
+			Data []byte `json:"data"`
+		} `json:"message"`
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(reply.Data, &answer); err != nil {
+		return nil, fmt.Errorf("ask the leader for part %d: %w", sequence, err)
+	}
+	switch {
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return nil, jetstream.ErrMsgNotFound
+	case answer.Error != nil:
+		return nil, answer.Error
+	case answer.Message == nil:
+		return nil, jetstream.ErrMsgNotFound
+	}
+	return answer.Message.Data, nil
 }
