@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -104,31 +102,6 @@ func (j *journal) part(ctx context.Context, stream jetstream.Stream, sequence ui
 	if !errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, err
 	}
-	prefix := j.js.Options().APIPrefix
-	if prefix == "" {
-		prefix = jetstream.DefaultAPIPrefix
-	}
-	subject := strings.TrimSuffix(prefix, ".") + ".STREAM.MSG.GET." + events.StreamWindows
-	reply, err := j.js.Conn().RequestWithContext(ctx, subject, fmt.Appendf(nil, `{"seq":%d}`, sequence))
-	if err != nil {
-		return nil, fmt.Errorf("ask the leader for part %d: %w", sequence, err)
-	}
-	var answer struct {
-		Message *struct {
-			Data []byte `json:"data"`
-		} `json:"message"`
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return nil, fmt.Errorf("ask the leader for part %d: %w", sequence, err)
-	}
-	switch {
-	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return nil, jetstream.ErrMsgNotFound
-	case answer.Error != nil:
-		return nil, answer.Error
-	case answer.Message == nil:
-		return nil, jetstream.ErrMsgNotFound
-	}
-	return answer.Message.Data, nil
+	_, data, err := fromLeader(ctx, j.js, events.StreamWindows, fmt.Sprintf(`{"seq":%d}`, sequence))
+	return data, err
 }

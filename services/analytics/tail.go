@@ -107,12 +107,13 @@ func readAll(ctx context.Context, js jetstream.JetStream, stream string, from ui
 	if last < from {
 		return last, nil
 	}
+	end := last
 	t := tail{js: js, stream: stream, next: from}
 	for try := 1; ; try++ {
 		err = t.session(ctx, func(m *logMessage) error {
 			last = max(last, m.sequence)
 			return fn(m)
-		}, func() error { return errAtEnd })
+		}, func() error { return t.atEnd(ctx, end) })
 		switch {
 		case errors.Is(err, errAtEnd):
 			return last, nil
@@ -121,6 +122,22 @@ func readAll(ctx context.Context, js jetstream.JetStream, stream string, from ui
 		}
 		pause(ctx, readPause)
 	}
+}
+
+// atEnd is errAtEnd where the stream's end was reached. A consumer is kept by one server, which may be behind: then it has nothing more, and the leader has.
+func (t *tail) atEnd(ctx context.Context, end uint64) error {
+	if t.next > end {
+		return errAtEnd
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	switch sequence, _, err := fromLeader(ctx, t.js, t.stream, fmt.Sprintf(`{"seq":%d,"next_by_subj":">"}`, t.next)); {
+	case errors.Is(err, jetstream.ErrMsgNotFound), err == nil && sequence > end:
+		return errAtEnd // what was there is expired
+	case err != nil:
+		return fmt.Errorf("%w: %w", errSession, err)
+	}
+	return fmt.Errorf("%w: the server that reads is behind", errSession)
 }
 
 // pause waits for d or the end of ctx.

@@ -98,8 +98,8 @@ func (f *follower) session(ctx context.Context) error {
 		return err
 	}
 	defer f.remove(ctx, consumer)
-	if consumer.CachedInfo().NumPending == 0 { // what was behind next is expired
-		if err := f.atEnd(); err != nil {
+	if consumer.CachedInfo().NumPending == 0 {
+		if err := f.nothingPending(ctx); err != nil {
 			return err
 		}
 	}
@@ -125,14 +125,14 @@ func (f *follower) consume(ctx context.Context, messages jetstream.MessagesConte
 		if meta.Sequence.Consumer != delivered {
 			return fmt.Errorf("%w: got delivery %d instead of %d", errSession, meta.Sequence.Consumer, delivered)
 		}
-		if err := f.hand(msg, meta); err != nil {
+		if err := f.hand(ctx, msg, meta); err != nil {
 			return err
 		}
 	}
 }
 
 // hand gives one event to fn.
-func (f *follower) hand(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
+func (f *follower) hand(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
 	sequence := meta.Sequence.Stream
 	if f.stopAtEnd && sequence > f.end {
 		return errReachedEnd
@@ -146,10 +146,28 @@ func (f *follower) hand(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
 		return err
 	}
 	f.next = sequence + 1
-	if sequence >= f.end || meta.NumPending == 0 {
+	if sequence >= f.end {
 		return f.atEnd()
 	}
+	if meta.NumPending == 0 {
+		return f.nothingPending(ctx)
+	}
 	return nil
+}
+
+// nothingPending tells an end whose last events are expired from a consumer whose server is behind: it has nothing more, and the leader has.
+func (f *follower) nothingPending(ctx context.Context) error {
+	if f.next > f.end {
+		return f.atEnd()
+	}
+	m, err := f.store.getFromLeader(ctx, getRequest{Sequence: f.next, NextBySubject: ">"})
+	switch {
+	case notFound(err), err == nil && m.Sequence > f.end:
+		return f.atEnd()
+	case err != nil:
+		return broken(err)
+	}
+	return fmt.Errorf("%w: the server that reads is behind", errSession)
 }
 
 // findEnd reads once where the stream ends.
