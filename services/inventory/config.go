@@ -33,7 +33,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	set(&c.SnapshotEvery, 20_000)
-	set(&c.BatchFrom, 8)
+	set(&c.BatchFrom, 100)
 	set(&c.MaxBatch, 200)
 	set(&c.Lanes, 64)
 	return c

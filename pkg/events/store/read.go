@@ -83,7 +83,7 @@ func (s *Store) LastSequence(ctx context.Context) (uint64, error) {
 // one reads one event from any replica. What a replica does not know may not have reached it yet: then the leader is asked.
 func (s *Store) one(ctx context.Context, request getRequest) (Recorded, error) {
 	m, err := s.getFromAny(ctx, request)
-	if notFound(err) {
+	if notFound(err) && !s.onOneServer(ctx) {
 		m, err = s.getFromLeader(ctx, request)
 	}
 	if notFound(err) {
@@ -93,6 +93,33 @@ func (s *Store) one(ctx context.Context, request getRequest) (Recorded, error) {
 		return Recorded{}, err
 	}
 	return m.recorded(s.stream)
+}
+
+// oneServer is what was last found out about the stream's replicas.
+type oneServer struct {
+	yes   bool
+	until time.Time
+}
+
+// replicasKnown is how long the number of replicas is taken as known: an operator may raise it while we run.
+const replicasKnown = 10 * time.Second
+
+// onOneServer reports whether the stream has one replica, so that no other knows more. Where that can't be found out, it says no, which costs a request.
+func (s *Store) onOneServer(ctx context.Context) bool {
+	if known := s.single.Load(); known != nil && time.Now().Before(known.until) {
+		return known.yes
+	}
+	var info struct {
+		Config struct {
+			Replicas int `json:"num_replicas"`
+		} `json:"config"`
+	}
+	if err := s.ask(ctx, "STREAM.INFO."+s.stream, nil, &info); err != nil {
+		return false
+	}
+	known := &oneServer{yes: info.Config.Replicas == 1, until: time.Now().Add(replicasKnown)}
+	s.single.Store(known)
+	return known.yes
 }
 
 // getFromAny reads one message through the direct API, which every replica answers. It can be a little behind. Wraps what [notFound] knows.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -37,6 +38,7 @@ type Store struct {
 	spans   bus.PublishSpans
 	metrics metrics
 	pace    pace
+	single  atomic.Pointer[oneServer]
 }
 
 // pace is how long the store waits, and how often it tries. Tests shorten it.
