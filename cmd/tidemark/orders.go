@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -60,17 +61,22 @@ func (c *ordersListCmd) Run(a *app) error {
 type ordersShowCmd struct {
 	api  `embed:""`
 	ID   string `arg:"" help:"The order's id."`
+	AsOf string `placeholder:"TIME|VERSION" help:"The order as it was: at a version, or at a time such as 2026-01-02T15:04:05Z."`
 	JSON bool   `name:"json" help:"One object on one line."`
 }
 
-// Run shows one order with its lines.
+// Run shows one order with its lines, as it is or as it was.
 func (c *ordersShowCmd) Run(a *app) error {
 	cl, err := c.client()
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	o, err := cl.Order(a.ctx, c.ID)
+	show := cl.Order
+	if c.AsOf != "" {
+		show = func(ctx context.Context, id string) (client.Order, error) { return cl.OrderAsOf(ctx, id, c.AsOf) }
+	}
+	o, err := show(a.ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -89,6 +95,9 @@ func printOrder(a *app, o client.Order, asJSON bool) error {
 		if row[1] != "" {
 			fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
 		}
+	}
+	if o.AsOf != nil {
+		fmt.Fprintf(w, "as of\t%s %d, %s, stored %s\n", o.AsOf.Stream, o.AsOf.Sequence, o.AsOf.Type, o.AsOf.StoredAt.Format(time.RFC3339Nano))
 	}
 	for _, l := range o.Lines {
 		fmt.Fprintf(w, "  %d x %s\tat %s\n", l.Quantity, l.SKU, l.UnitPrice)
@@ -115,7 +124,7 @@ func (c *ordersEventsCmd) Run(a *app) error {
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
 	if !c.JSON {
-		fmt.Fprintln(w, "VERSION\tSEQUENCE\tTYPE\tEVENT TIME\tSTORED\tDATA")
+		fmt.Fprintln(w, "STREAM\tSEQUENCE\tVERSION\tTYPE\tEVENT TIME\tSTORED\tDATA")
 	}
 	for _, e := range evs {
 		if c.JSON {
@@ -124,7 +133,7 @@ func (c *ordersEventsCmd) Run(a *app) error {
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%s\n", e.Version, e.Sequence, e.Type, e.Time.Format(time.RFC3339), e.StoredAt.Format(time.RFC3339Nano), e.Data)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\n", e.Stream, e.Sequence, e.Version, e.Type, e.Time.Format(time.RFC3339), e.StoredAt.Format(time.RFC3339Nano), e.Data)
 	}
 	return w.Flush()
 }

@@ -56,6 +56,7 @@ func TestCalls(t *testing.T) {
 			return err
 		},
 		`GET /v1/orders/a%2Fb key "" `:         func(ctx context.Context, c *Client) error { _, err := c.Order(ctx, "a/b"); return err },
+		`GET /v1/orders/a?as_of=2 key "" `:     func(ctx context.Context, c *Client) error { _, err := c.OrderAsOf(ctx, "a", "2"); return err },
 		`GET /v1/orders/a/events key "" `:      func(ctx context.Context, c *Client) error { _, err := c.OrderEvents(ctx, "a"); return err },
 		`POST /v1/orders/a/cancel key "" {}`:   func(ctx context.Context, c *Client) error { _, err := c.CancelOrder(ctx, "a", ""); return err },
 		`GET /v1/stock/BANK%20CHARGES key "" `: func(ctx context.Context, c *Client) error { _, err := c.Stock(ctx, "BANK CHARGES"); return err },
@@ -72,7 +73,7 @@ func TestCalls(t *testing.T) {
 			var got string
 			c := start(t, Config{}, func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
-				got = fmt.Sprintf("%s %s key %q %s", r.Method, r.URL.EscapedPath(), r.Header.Get("Idempotency-Key"), body)
+				got = fmt.Sprintf("%s %s key %q %s", r.Method, r.URL.RequestURI(), r.Header.Get("Idempotency-Key"), body)
 				_, _ = io.WriteString(w, "{}")
 			})
 			if err := call(t.Context(), c); err != nil {

@@ -47,6 +47,15 @@ type Order struct {
 	Total     string    `json:"total"`
 	Version   uint64    `json:"version"`
 	Lines     []Line    `json:"lines,omitempty"`
+	AsOf      *AsOf     `json:"as_of,omitempty"` // of an order as it was
+}
+
+// AsOf is the last event that is in an order as it was.
+type AsOf struct {
+	Stream   string    `json:"stream"`
+	Sequence uint64    `json:"sequence"`
+	Type     string    `json:"type"`
+	StoredAt time.Time `json:"stored_at"`
 }
 
 // Ended reports whether nothing can happen to the order any more.
@@ -80,6 +89,13 @@ func (c *Client) Order(ctx context.Context, id string) (Order, error) {
 	return o, err
 }
 
+// OrderAsOf reads one order as it was: at a version, or at a time in RFC 3339.
+func (c *Client) OrderAsOf(ctx context.Context, id, moment string) (Order, error) {
+	var o Order
+	err := c.get(ctx, "/v1/orders/"+segment(id), url.Values{"as_of": {moment}}, &o)
+	return o, err
+}
+
 // CancelOrder cancels an order that has not ended; reason may be empty.
 func (c *Client) CancelOrder(ctx context.Context, id, reason string) (Order, error) {
 	var o Order
@@ -90,8 +106,9 @@ func (c *Client) CancelOrder(ctx context.Context, id, reason string) (Order, err
 	return o, err
 }
 
-// OrderEvent is one event of an order as it is stored.
+// OrderEvent is one event of an order as it is stored, in ORDERS or in STOCK.
 type OrderEvent struct {
+	Stream   string          `json:"stream"`
 	Sequence uint64          `json:"sequence"`
 	Version  uint64          `json:"version"`
 	Type     string          `json:"type"`

@@ -35,6 +35,15 @@ type OrderBody struct {
 	Total     string     `json:"total" example:"12.30"`
 	Version   uint64     `json:"version" doc:"How many events of ORDERS made it."`
 	Lines     []LineBody `json:"lines,omitempty"`
+	AsOf      *AsOfBody  `json:"as_of,omitempty" doc:"Where the order is shown as it was: the last event that is in it."`
+}
+
+// AsOfBody is the last event of an order's history up to a moment.
+type AsOfBody struct {
+	Stream   string    `json:"stream" enum:"ORDERS,STOCK"`
+	Sequence uint64    `json:"sequence"`
+	Type     string    `json:"type"`
+	StoredAt time.Time `json:"stored_at"`
 }
 
 // LineBody is one line of an order.
@@ -44,15 +53,16 @@ type LineBody struct {
 	UnitPrice string `json:"unit_price" example:"2.55"`
 }
 
-// EventBody is one event of an order as it is stored.
+// EventBody is one event of an order as it is stored: its own, or what the warehouse decided about it.
 type EventBody struct {
-	Sequence uint64    `json:"sequence" doc:"In the stream ORDERS."`
-	Version  uint64    `json:"version" doc:"The order's version after it."`
+	Stream   string    `json:"stream" enum:"ORDERS,STOCK"`
+	Sequence uint64    `json:"sequence" doc:"In the stream."`
+	Version  uint64    `json:"version" doc:"In ORDERS: the order's version after it. In STOCK: of the warehouse's dealings with the order."`
 	Type     string    `json:"type"`
 	ID       string    `json:"id"`
 	Time     time.Time `json:"time" doc:"Event time."`
 	StoredAt time.Time `json:"stored_at"`
-	Subject  string    `json:"subject" doc:"Of the stream."`
+	Subject  string    `json:"subject" doc:"In the stream."`
 	Data     any       `json:"data"`
 }
 
@@ -74,6 +84,6 @@ func bodyWithLines(o Order) OrderBody {
 
 func eventBody(r store.Recorded) EventBody {
 	return EventBody{
-		Sequence: r.Sequence, Version: r.Version, Type: r.Type, ID: r.ID, Time: r.Time.UTC(), StoredAt: r.StoredAt.UTC(), Subject: r.Subject, Data: json.RawMessage(r.Data),
+		Stream: r.Stream, Sequence: r.Sequence, Version: r.Version, Type: r.Type, ID: r.ID, Time: r.Time.UTC(), StoredAt: r.StoredAt.UTC(), Subject: r.Subject, Data: json.RawMessage(r.Data),
 	}
 }

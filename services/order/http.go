@@ -39,8 +39,8 @@ func (s *Service) Routes(api huma.API) {
 		return huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{tag}, Errors: codes}
 	}
 	huma.Register(api, get("list-orders", "/v1/orders", "List orders in the order of placing", http.StatusServiceUnavailable), s.getOrders)
-	huma.Register(api, get("get-order", "/v1/orders/{id}", "Show an order with its lines", http.StatusNotFound), s.getOrder)
-	huma.Register(api, get("get-order-events", "/v1/orders/{id}/events", "Show an order's events", http.StatusNotFound), s.getEvents)
+	huma.Register(api, get("get-order", "/v1/orders/{id}", "Show an order with its lines, as it is or as it was", http.StatusNotFound, http.StatusServiceUnavailable), s.getOrder)
+	huma.Register(api, get("get-order-events", "/v1/orders/{id}/events", "Show what happened to an order", http.StatusNotFound, http.StatusServiceUnavailable), s.getEvents)
 	huma.Register(api, get("get-orders-projection", "/v1/projections/orders", "Show the listing's position and digest"), s.getProjection)
 	huma.Register(api, huma.Operation{
 		OperationID: "cancel-order", Method: http.MethodPost, Path: "/v1/orders/{id}/cancel", Summary: "Cancel an order that has not ended", Tags: []string{tag},
@@ -162,14 +162,44 @@ type orderPath struct {
 	ID string `path:"id" maxLength:"128"`
 }
 
+type showInput struct {
+	ID    string `path:"id" maxLength:"128"`
+	AsOf  string `query:"as_of" maxLength:"64" doc:"The order as it was: at a version (1, 2, 3, …), or at a time in RFC 3339, by when its events were stored."`
+	asked bool
+}
+
+// Resolve tells an empty as_of from an absent one: whoever sends it does not want the present.
+func (in *showInput) Resolve(ctx huma.Context) []error {
+	u := ctx.URL()
+	in.asked = u.Query().Has("as_of")
+	return nil
+}
+
 type orderOutput struct{ Body OrderBody }
 
-func (s *Service) getOrder(ctx context.Context, in *orderPath) (*orderOutput, error) {
+func (s *Service) getOrder(ctx context.Context, in *showInput) (*orderOutput, error) {
+	if in.asked {
+		return s.getOrderAsOf(ctx, in)
+	}
 	o, err := s.current(ctx, in.ID)
 	if err != nil {
 		return nil, s.problem(err, "order "+in.ID, "try again")
 	}
 	return &orderOutput{Body: bodyWithLines(o)}, nil
+}
+
+func (s *Service) getOrderAsOf(ctx context.Context, in *showInput) (*orderOutput, error) {
+	m, err := parseMoment(in.AsOf, time.Now())
+	if err != nil {
+		return nil, huma.Error422UnprocessableEntity("as_of is not valid", &huma.ErrorDetail{Location: "query.as_of", Message: err.Error(), Value: in.AsOf})
+	}
+	o, last, err := s.asOf(ctx, in.ID, m)
+	if err != nil {
+		return nil, s.problem(err, "order "+in.ID, "try again")
+	}
+	out := &orderOutput{Body: bodyWithLines(o)}
+	out.Body.AsOf = &AsOfBody{Stream: last.Stream, Sequence: last.Sequence, Type: last.Type, StoredAt: last.StoredAt.UTC()}
+	return out, nil
 }
 
 type eventsOutput struct {
@@ -179,10 +209,7 @@ type eventsOutput struct {
 }
 
 func (s *Service) getEvents(ctx context.Context, in *orderPath) (*eventsOutput, error) {
-	recorded, err := s.log.Load(ctx, s.subjects.Order(in.ID))
-	if err == nil && len(recorded) == 0 {
-		err = ErrNotPlaced
-	}
+	recorded, err := s.pastOf(ctx, in.ID)
 	if err != nil {
 		return nil, s.problem(err, "order "+in.ID, "try again")
 	}
@@ -292,6 +319,8 @@ func (s *Service) problem(err error, about, hint string) error {
 	switch {
 	case errors.Is(err, ErrNotPlaced):
 		return huma.Error404NotFound(about + ": " + ErrNotPlaced.Error())
+	case errors.Is(err, ErrNotThen):
+		return huma.Error404NotFound(about + ": " + err.Error())
 	case errors.Is(err, ErrEnded):
 		return huma.Error409Conflict(about + ": " + err.Error())
 	case errors.Is(err, ErrOtherRequest):
@@ -302,7 +331,7 @@ func (s *Service) problem(err error, about, hint string) error {
 	if !errors.Is(err, context.Canceled) { // then the caller has gone
 		s.logger.Error("request failed", "about", about, "error", err)
 	}
-	if errors.Is(err, events.ErrUndecodable) {
+	if errors.Is(err, events.ErrUndecodable) || errors.Is(err, events.ErrUnknownType) {
 		return huma.Error500InternalServerError(about + ": an event of it can't be read")
 	}
 	return later(huma.Error503ServiceUnavailable(about + ": the broker did not answer in time; " + hint))

@@ -61,7 +61,8 @@ func TestListingEventsAndProjectionOverHTTP(t *testing.T) {
 	}
 
 	history := decode[struct{ Items []EventBody }](t, i.do(http.MethodGet, "/v1/orders/"+ids[1]+"/events", "")).Items
-	if len(history) != 2 || history[1].Type != events.TypeOrderConfirmed || history[1].Version != 2 || history[1].StoredAt.IsZero() || history[0].Sequence == 0 {
+	if len(history) != 3 || history[1].Type != events.TypeStockReserved || history[1].Stream != events.StreamStock || history[1].Sequence != 1 ||
+		history[2].Type != events.TypeOrderConfirmed || history[2].Version != 2 || history[2].StoredAt.IsZero() || history[0].Sequence == 0 {
 		t.Fatalf("%+v", history)
 	}
 	if data, ok := history[0].Data.(map[string]any); !ok || data["order_id"] != ids[1] {
