@@ -1,8 +1,6 @@
 package events
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"unicode/utf8"
@@ -126,15 +124,13 @@ func (c *precheck) compileString(n *schemaNode) error {
 	return err
 }
 
-// newPrecheck reads a schema strictly: a keyword that the precheck does not know is an error, not something to overlook.
+// newPrecheck compiles a schema. A keyword that the precheck does not know is an error, not something to overlook.
 func newPrecheck(raw []byte) (*precheck, error) {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	var n schemaNode
-	if err := decoder.Decode(&n); err != nil {
-		return nil, fmt.Errorf("schema for the precheck: %w", err)
+	n, err := parseSchema(raw)
+	if err != nil {
+		return nil, err
 	}
-	return compilePrecheck(&n)
+	return compilePrecheck(n)
 }
 
 // sure reports whether data is one JSON value that surely keeps the schema. No precheck is never sure.

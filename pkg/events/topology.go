@@ -54,6 +54,7 @@ const (
 type Topology struct {
 	Partitions int
 	Streams    []Stream
+	Channels   []Channel
 	Groups     []Group
 	Buckets    []Bucket
 }
@@ -101,6 +102,7 @@ type Group struct {
 	AckWait     time.Duration
 	MaxPending  int
 	PinnedTTL   time.Duration
+	Handles     []string // the event types that its handler answers
 }
 
 // Consumer is the durable's name of one partition.
@@ -153,7 +155,7 @@ func DefaultTopology(n int) Topology {
 	group := func(name, stream, service, filter, description string) Group {
 		return Group{
 			Name: name, Stream: stream, Service: service, Filter: filter, Partitions: n,
-			Description: description, AckWait: ackWait, MaxPending: maxPending, PinnedTTL: pinnedTTL,
+			Description: description, AckWait: ackWait, MaxPending: maxPending, PinnedTTL: pinnedTTL, Handles: handledBy(name),
 		}
 	}
 	inventory := group(GroupInventory, StreamOrders, ServiceInventory, "orders.{p}.*", "reserves, commits and releases stock")
@@ -211,6 +213,7 @@ func DefaultTopology(n int) Topology {
 				Description: "one deadline an order, never cancelled", Publishers: []string{ServiceOrder}, Readers: []string{ServiceOrder},
 			},
 		},
+		Channels: defaultChannels(),
 		Groups: []Group{
 			inventory,
 			group(GroupOrderStock, StreamStock, ServiceOrder, "stock.main.{p}.*", "asks for payment when stock is reserved, and ends the order"),

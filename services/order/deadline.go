@@ -35,6 +35,9 @@ func (s *Service) setDeadline(ctx context.Context, orderID string, now time.Time
 // onDeadline ends an order that is still open when its time is over. It is the handler of the group order-deadlines, and the last one who looks at an
 // order: what was captured for one that did not end confirmed is voided here at the latest.
 func (s *Service) onDeadline(ctx context.Context, d bus.Delivery) error {
+	if d.Event.Type != events.TypeOrderDeadline {
+		return nil
+	}
 	deadline, err := events.Payload[events.OrderDeadline](&d.Event)
 	if err != nil {
 		return fail.Permanent(err)
