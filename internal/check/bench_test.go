@@ -23,7 +23,7 @@ func BenchmarkRead(b *testing.B) {
 	fill(b, js, topology.Subjects(), orders)
 	var kept uint64
 	for b.Loop() {
-		r := newReader(js)
+		r := newReader(js, nil)
 		if err := r.read(b.Context()); err != nil {
 			b.Fatal(err)
 		}

@@ -83,7 +83,11 @@ func Run(ctx context.Context, cfg Config) ([]Result, error) {
 		return nil, err
 	}
 	defer sys.close()
-	c := &checker{cfg: cfg, sys: sys, read: newReader(sys.js)}
+	registry, err := events.NewRegistry()
+	if err != nil {
+		return nil, fmt.Errorf("check: %w", err)
+	}
+	c := &checker{cfg: cfg, sys: sys, read: newReader(sys.js, registry)}
 	if cfg.NoWait {
 		return c.safety(ctx)
 	}

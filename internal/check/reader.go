@@ -14,15 +14,16 @@ const pullSize = 4096 // messages that a read asks for ahead
 
 // reader reads the logs into the state, each message once: a later call goes on where the one before ended.
 type reader struct {
-	js    jetstream.JetStream
-	state *state
-	done  map[string]uint64 // by stream: the last sequence that was read
+	js       jetstream.JetStream
+	registry *events.Registry // upcasts what is older
+	state    *state
+	done     map[string]uint64 // by stream: the last sequence that was read
 
 	judged map[string]uint64 // by stream: up to here, causes must be known
 }
 
-func newReader(js jetstream.JetStream) *reader {
-	return &reader{js: js, state: newState(), done: make(map[string]uint64), judged: make(map[string]uint64)}
+func newReader(js jetstream.JetStream, registry *events.Registry) *reader {
+	return &reader{js: js, registry: registry, state: newState(registry), done: make(map[string]uint64), judged: make(map[string]uint64)}
 }
 
 // bounds fixes how far each log is judged, and then how far ORDERS and STOCK are known. An event is stored before what it causes, so the causes of all
@@ -110,7 +111,7 @@ func (r *reader) event(ctx context.Context, stream string, sequence uint64) (eve
 	if err != nil {
 		return events.Event{}, fmt.Errorf("read %s %d: %w", stream, sequence, err)
 	}
-	e, err := events.Decode(events.Header(raw.Header), raw.Data)
+	e, err := r.registry.Decode(events.Header(raw.Header), raw.Data)
 	if err != nil {
 		return events.Event{}, fmt.Errorf("read %s %d: %w", stream, sequence, err)
 	}
@@ -127,5 +128,5 @@ func (r *reader) last(ctx context.Context, stream, subject string) (events.Event
 	if err != nil {
 		return events.Event{}, fmt.Errorf("read last of %s: %w", subject, err)
 	}
-	return events.Decode(events.Header(raw.Header), raw.Data)
+	return r.registry.Decode(events.Header(raw.Header), raw.Data)
 }

@@ -76,9 +76,10 @@ type cause struct{ hash, sequence uint64 }
 
 // state is the fold of the logs.
 type state struct {
-	hash  hasher
-	names map[string]uint32
-	texts []string
+	registry *events.Registry
+	hash     hasher
+	names    map[string]uint32
+	texts    []string
 
 	index  map[string]uint32
 	orders []order
@@ -94,9 +95,10 @@ type state struct {
 	negative, reserving, ending, versions, causes finding // invariants 1, 4, the S part of 5, 9, 10
 }
 
-func newState() *state {
+func newState(registry *events.Registry) *state {
 	s := &state{
-		hash: newHasher(), names: make(map[string]uint32), index: make(map[string]uint32), skus: make(map[string]*sku), active: make(map[uint32][]line),
+		registry: registry,
+		hash:     newHasher(), names: make(map[string]uint32), index: make(map[string]uint32), skus: make(map[string]*sku), active: make(map[uint32][]line),
 		ids: make(map[string]*idIndex), pending: make(map[string][]cause),
 	}
 	for _, stream := range []string{events.StreamOrders, events.StreamStock, events.StreamNotices} {
@@ -161,7 +163,7 @@ func (s *state) fold(stream string, raw jetstream.Msg, meta *jetstream.MsgMetada
 	s.events++
 	m := message{stream: stream, tokens: strings.Split(raw.Subject(), "."), sequence: meta.Sequence.Stream, storedAt: meta.Timestamp.UnixMilli()}
 	var err error
-	if m.event, err = events.Decode(events.Header(raw.Headers()), raw.Data()); err != nil {
+	if m.event, err = s.registry.Decode(events.Header(raw.Headers()), raw.Data()); err != nil {
 		s.versions.breaks("%s %d can't be read: %v", stream, m.sequence, err)
 		return
 	}

@@ -6,6 +6,7 @@
 //   - catalogue.go: the event types and their payloads. schemas/ holds a JSON Schema for each; [Registry] checks payloads with them.
 //   - compat.go: [CompatibleSchema] says how a changed schema breaks with the published one.
 //   - channels.go: [Channel], what is published under which subjects, and what each group handles.
+//   - upcast.go: [Upcast], by which readers see the newest version of an event that was stored in an old one.
 //   - topology.go: every stream, consumer group and bucket, and [Subjects], which alone spells subjects.
 //   - token.go: [Token] makes one safe subject token of any text; [Partition] says where a key belongs.
 //   - money.go: [Minor], money as an integer.

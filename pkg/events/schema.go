@@ -31,11 +31,14 @@ var (
 // SchemaURI is the dataschema attribute of an event type: its schema's address with the major and minor version.
 func SchemaURI(eventType string) string { return schemaBase + eventType + "/1.0" }
 
-// Registry holds the compiled JSON Schemas of the catalogue. It is safe for use by many goroutines. Make one a process.
+// Registry holds the compiled JSON Schemas of the catalogue, and the steps from each old version of a type to its newest one. It is safe for use by many
+// goroutines. Make one a process.
 type Registry struct {
 	schemas   map[string]*jsonschema.Schema
 	prechecks map[string]*precheck
 	raw       map[string][]byte
+	names     map[string]bool   // the types without their versions
+	upcasts   map[string]Upcast // by the type that they lead from
 }
 
 // NewRegistry compiles the embedded schemas. An error is a defect of the build, so programs end on it. Programs and tests with event types of
@@ -49,6 +52,7 @@ func NewRegistry(extra ...fs.FS) (*Registry, error) {
 		schemas:   make(map[string]*jsonschema.Schema),
 		prechecks: make(map[string]*precheck),
 		raw:       make(map[string][]byte),
+		names:     make(map[string]bool),
 	}
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft2020)
@@ -67,8 +71,11 @@ func NewRegistry(extra ...fs.FS) (*Registry, error) {
 		if check, err := newPrecheck(raw); err == nil {
 			r.prechecks[eventType] = check // without one, the library judges every payload
 		}
+		if name, _, ok := splitVersion(eventType); ok {
+			r.names[name] = true
+		}
 	}
-	return r, nil
+	return r.Evolving(catalogueUpcasts()...)
 }
 
 func (r *Registry) read(compiler *jsonschema.Compiler, files fs.FS) error {

@@ -101,7 +101,7 @@ func TestEveryTypeHasASchemaAndEverySchemaAType(t *testing.T) {
 		if _, ok := r.Schema(eventType); !ok {
 			t.Errorf("%s = %q has no file schemas/%s.json: nobody could publish it", constant, eventType, eventType)
 		}
-		if _, ok := payloads[eventType]; !ok {
+		if _, ok := payloads[eventType]; !ok && r.Newest(eventType) == eventType { // an older version is read through its upcast and needs no struct
 			t.Errorf("%s = %q has no sample in this test", constant, eventType)
 		}
 	}

@@ -58,7 +58,7 @@ func fill(t *testing.T, start func(testing.TB) *eventstest.Server, n int) *fille
 		t.Fatal(err)
 	}
 	for _, m := range f.stored(events.StreamTimeline, "") {
-		d := deliveryOf(&m, w.check)
+		d := deliveryOf(&m, w.registry, w.check)
 		f.deliveries = append(f.deliveries, d)
 		if _, err := f.want.apply(&d, &f.outputs); err != nil {
 			t.Fatal(err)

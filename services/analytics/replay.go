@@ -34,7 +34,7 @@ func (w *worker) replay(ctx context.Context, rec *record) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := replayLog(ctx, w.js, s, rec.Sequence, w.check); err != nil {
+	if err := replayLog(ctx, w.js, s, rec.Sequence, w.registry, w.check); err != nil {
 		return nil, err
 	}
 	if err := sameCounts(rec, s); err != nil {
@@ -58,7 +58,7 @@ func asRecorded(qs []query, rec *record) []query {
 }
 
 // replayLog applies TIMELINE behind the state up to the sequence last.
-func replayLog(ctx context.Context, js jetstream.JetStream, s *state, last uint64, check func(*events.Event) error) error {
+func replayLog(ctx context.Context, js jetstream.JetStream, s *state, last uint64, registry *events.Registry, check func(*events.Event) error) error {
 	if s.sequence >= last {
 		return nil
 	}
@@ -71,7 +71,7 @@ func replayLog(ctx context.Context, js jetstream.JetStream, s *state, last uint6
 		if m.sequence > last {
 			return errAtEnd
 		}
-		d := deliveryOf(m, check)
+		d := deliveryOf(m, registry, check)
 		ignored = outputs{}
 		_, err := s.apply(&d, &ignored)
 		if err == nil && m.sequence == last {
@@ -92,12 +92,12 @@ func replayLog(ctx context.Context, js jetstream.JetStream, s *state, last uint6
 }
 
 // deliveryOf is a message as the log's reader hands it over.
-func deliveryOf(m *logMessage, check func(*events.Event) error) bus.Delivery {
+func deliveryOf(m *logMessage, registry *events.Registry, check func(*events.Event) error) bus.Delivery {
 	d := bus.Delivery{Stream: events.StreamTimeline, Subject: m.subject, Sequence: m.sequence, StoredAt: m.stored}
 	if m.subject == events.SubjectTick {
 		return d
 	}
-	if d.Event, d.Err = events.Decode(events.Header(m.header), m.data); d.Err == nil {
+	if d.Event, d.Err = registry.Read(events.Header(m.header), m.data); d.Err == nil {
 		d.Err = check(&d.Event)
 	}
 	return d

@@ -152,7 +152,7 @@ func TestEvolve(t *testing.T) {
 			t.Errorf("order %s: %+v, want phase %d without lines", id, o, want)
 		}
 	}
-	if err := w.evolve(9, change{kind: "shop.stock.counted.v1"}); !errors.Is(err, errUnknownEvent) {
+	if err := w.evolve(9, change{kind: "shop.stock.counted.v1"}); !errors.Is(err, events.ErrUnknownType) {
 		t.Errorf("unknown event: error %v", err)
 	}
 }

@@ -85,7 +85,7 @@ func (l *live) foldRecorded(r store.Recorded) error {
 	if r.Sequence <= l.position() {
 		return nil // ours, and folded when it was appended: no need to read its payload again
 	}
-	c, err := decodeChange(&r.Event)
+	c, err := decodeChange(r)
 	if err != nil {
 		err = fmt.Errorf("fold sequence %d of %s: %w", r.Sequence, r.Stream, err)
 		l.mu.Lock()

@@ -218,7 +218,7 @@ func (s *site) read() ([]change, []store.Recorded) {
 	var log []change
 	var recorded []store.Recorded
 	_, err := s.log.Read(context.Background(), 1, func(r store.Recorded) error {
-		c, err := decodeChange(&r.Event)
+		c, err := decodeChange(r)
 		log, recorded = append(log, c), append(recorded, r)
 		return err
 	})

@@ -295,8 +295,9 @@ func TestALogThatCannotBeReadEndsTheService(t *testing.T) {
 	}
 	err = <-in.ended
 	in.ended <- nil // for the end of the test
-	if !errors.Is(err, errUnknownEvent) {
-		t.Errorf("ended with %v, want %v", err, errUnknownEvent)
+	var unknown *store.UnknownEventError
+	if !errors.As(err, &unknown) || unknown.Type != events.TypeNoticeSent || unknown.Sequence != 1 || !errors.Is(err, events.ErrUnknownType) {
+		t.Errorf("ended with %v, want an unknown event at sequence 1", err)
 	}
 	if err := in.handle(t.Context(), delivery(t, events.TypeOrderPlaced, "o", 1, line("A", 1))); !errors.Is(err, ErrStopped) {
 		t.Errorf("a stopped service answers %v, want %v", err, ErrStopped)

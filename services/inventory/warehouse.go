@@ -2,18 +2,15 @@ package inventory
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"math"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
 // maxUnits bounds the units of one SKU: 2^53 - 1, the largest integer that every JSON reader holds exactly.
 const maxUnits int64 = 1<<53 - 1
-
-// errUnknownEvent: STOCK holds an event that this version can't fold. Deciding without it could sell units that are gone.
-var errUnknownEvent = errors.New("unknown event in the stock log")
 
 // item is what the warehouse holds of one SKU.
 type item struct {
@@ -132,17 +129,17 @@ type change struct {
 	received events.StockReceived
 }
 
-// decodeChange reads an event of STOCK.
-func decodeChange(e *events.Event) (change, error) {
-	c := change{kind: e.Type, version: e.Version}
+// decodeChange reads an event of STOCK. One of an unknown type is refused: deciding without it could sell units that are gone.
+func decodeChange(r store.Recorded) (change, error) {
+	c := change{kind: r.Type, version: r.Version}
 	var err error
-	switch e.Type {
+	switch r.Type {
 	case events.TypeStockReceived:
-		c.received, err = events.Payload[events.StockReceived](e)
+		c.received, err = events.Payload[events.StockReceived](&r.Event)
 	case events.TypeStockReserved, events.TypeStockRejected, events.TypeStockCommitted, events.TypeStockReleased:
-		c.decision, err = events.Payload[events.StockDecision](e)
+		c.decision, err = events.Payload[events.StockDecision](&r.Event)
 	default:
-		err = fmt.Errorf("%w: type %q", errUnknownEvent, e.Type)
+		err = store.Unknown(r)
 	}
 	return c, err
 }
@@ -170,7 +167,7 @@ func (w *warehouse) evolve(sequence uint64, c change) error {
 		w.move(d.Lines, 0, -1)
 		w.orders[d.OrderID] = orderState{phase: phaseReleased, version: c.version, sequence: sequence}
 	default:
-		return fmt.Errorf("fold sequence %d: %w: type %q", sequence, errUnknownEvent, c.kind)
+		return fmt.Errorf("fold sequence %d: %w: %q", sequence, events.ErrUnknownType, c.kind)
 	}
 	w.at.position = sequence
 	w.at.orderSeq = max(w.at.orderSeq, d.OrderSeq)

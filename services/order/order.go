@@ -77,7 +77,7 @@ func evolve(o Order, r store.Recorded) (Order, error) {
 	case events.TypeStockReceived, events.TypeStockRejected, events.TypeStockCommitted, events.TypeStockReleased:
 		return o, nil // they change nothing until the order itself says so
 	}
-	return o, fmt.Errorf("%w: %q, sequence %d of %s, in an order", events.ErrUnknownType, r.Type, r.Sequence, r.Stream)
+	return o, store.Unknown(r)
 }
 
 func evolvePlaced(o Order, r store.Recorded) (Order, error) {

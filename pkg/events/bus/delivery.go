@@ -13,7 +13,7 @@ import (
 
 // Delivery is one event as a consumer group hands it to its handler.
 type Delivery struct {
-	Event events.Event
+	Event events.Event // in the newest version of its type; a dead letter of it holds what was stored
 	// Err says why the event can't be read; Event then holds what could be. A [Group] parks such an event by itself. A [Log] parks it and hands
 	// it on in its place, so that the reader's position can pass it.
 	Err error
@@ -50,11 +50,11 @@ type task struct {
 
 const sourceHeader = "Nats-Stream-Source"
 
-// newTask decodes a message. Decoding comes before the queue, since the event's key says which queue.
-func newTask(m *nats.Msg, seq sequences, stream string, partition int) *task {
+// newTask decodes a message, into the newest version of its type. Decoding comes before the queue, since the event's key says which queue.
+func newTask(registry *events.Registry, m *nats.Msg, seq sequences, stream string, partition int) *task {
 	t := &task{msg: m, seq: seq}
 	d := &t.delivery
-	d.Event, d.Err = events.Decode(events.Header(m.Header), m.Data)
+	d.Event, d.Err = registry.Read(events.Header(m.Header), m.Data)
 	d.Stream, d.Subject, d.Sequence, d.StoredAt, d.Partition = stream, m.Subject, seq.stream, seq.stored, partition
 	d.OriginStream, d.OriginSequence = stream, seq.stream
 	if source := m.Header[sourceHeader]; len(source) > 0 {

@@ -21,6 +21,14 @@ func NewEncoder(registry *events.Registry, telemetry Telemetry) *Encoder {
 	return &Encoder{registry: registry, telemetry: telemetry.OrNothing()}
 }
 
+// Registry is the catalogue that the encoder validates with; nil where there is no encoder.
+func (e *Encoder) Registry() *events.Registry {
+	if e == nil {
+		return nil
+	}
+	return e.registry
+}
+
 // Encode makes the message that stores the event on the subject. The error wraps [events.ErrInvalidEvent], [events.ErrUnknownType] or
 // [events.ErrSchema].
 func (e *Encoder) Encode(ctx context.Context, subject string, ev events.Event) (*nats.Msg, error) {

@@ -88,7 +88,7 @@ func validateGroup(g events.Group) error {
 // Deps are what the bus needs.
 type Deps struct {
 	JS        jetstream.JetStream // required
-	Encoder   *Encoder            // required by [NewPublisher]
+	Encoder   *Encoder            // required by [NewPublisher]; its catalogue upcasts what groups and logs read
 	Subjects  events.Subjects
 	Telemetry Telemetry
 }
@@ -132,7 +132,7 @@ func newPartition(cfg GroupConfig, deps Deps, t Telemetry, m *metrics, n int) (*
 		return nil, err
 	}
 	p := &partition{
-		group: cfg.Group, number: n, template: groupTemplate(cfg.Group), metrics: m, tracing: newTracing(t),
+		group: cfg.Group, number: n, template: groupTemplate(cfg.Group), metrics: m, tracing: newTracing(t), registry: deps.Encoder.Registry(),
 		letters: &letters{js: deps.JS, group: cfg.Group.Name, subjects: deps.Subjects, metrics: m},
 		handler: cfg.Handler, timeout: cfg.Timeout, retries: cfg.Retries, drain: cfg.Drain,
 		window: newWindow(cfg.Ahead), gate: gate, redone: make(map[uint64]struct{}),

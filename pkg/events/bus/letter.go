@@ -43,7 +43,7 @@ const (
 	ReasonExhausted   Reason = "exhausted"    // all retries failed
 	ReasonPanic       Reason = "panic"        // the handler panicked again and again
 	ReasonUndecodable Reason = "undecodable"  // no event, or a payload that is none
-	ReasonUnknownType Reason = "unknown_type" // the type is not in the catalogue
+	ReasonUnknownType Reason = "unknown_type" // the type, or its version, is not in the catalogue
 	ReasonSchema      Reason = "schema"       // the payload breaks its schema
 )
 

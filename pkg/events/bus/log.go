@@ -63,6 +63,7 @@ type Log struct {
 	metrics  *metrics
 	tracing  tracing
 	letters  *letters
+	registry *events.Registry
 	template string
 
 	next     uint64 // consumer sequence of the last message accepted
@@ -86,7 +87,7 @@ func NewLog(cfg LogConfig, deps Deps) (*Log, error) {
 		return nil, fmt.Errorf("log reader %q: metrics: %w", cfg.Group.Name, err)
 	}
 	l := &Log{
-		cfg: cfg, metrics: m, tracing: newTracing(t), template: groupTemplate(cfg.Group),
+		cfg: cfg, metrics: m, tracing: newTracing(t), template: groupTemplate(cfg.Group), registry: deps.Encoder.Registry(),
 		letters: &letters{js: deps.JS, group: cfg.Group.Name, subjects: deps.Subjects, metrics: m},
 	}
 	l.reader = newReader(deps.JS, cfg.Group, 0, t.Logger, m, cfg.MaxBatch, l)
@@ -224,7 +225,7 @@ func (l *Log) take(pull *puller, m *nats.Msg) (t *task, why ending, over bool) {
 		return nil, endJump, true
 	}
 	l.last = seq.stream
-	t = newTask(m, seq, l.cfg.Group.Stream, 0)
+	t = newTask(l.registry, m, seq, l.cfg.Group.Stream, 0)
 	switch {
 	case m.Subject == events.SubjectTick: // no event, and no fault either
 		t.delivery.Event, t.delivery.Err = events.Event{}, nil

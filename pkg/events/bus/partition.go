@@ -22,6 +22,7 @@ type partition struct {
 	metrics  *metrics
 	tracing  tracing
 	letters  *letters
+	registry *events.Registry // upcasts what is read
 
 	handler Handler
 	timeout time.Duration
@@ -173,7 +174,7 @@ func (p *partition) take(pull *puller, m *nats.Msg) (why ending, over bool) {
 		return p.redelivered(m, seq)
 	}
 	p.next = seq.consumer
-	t := newTask(m, seq, p.group.Stream, p.number)
+	t := newTask(p.registry, m, seq, p.group.Stream, p.number)
 	t.delivery.Repeated = seq.stream <= p.high
 	p.window.add(t)
 	if _, ours := p.redone[seq.stream]; ours {

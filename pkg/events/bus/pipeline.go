@@ -19,7 +19,7 @@ func (p *partition) handle(t *task) (finished bool) {
 	var v verdict
 	switch {
 	case t.delivery.Err != nil:
-		v = verdict{reason: ReasonUndecodable, err: t.delivery.Err, traceparent: t.delivery.Event.TraceParent}
+		v = verdict{reason: reasonOf(t.delivery.Err), err: t.delivery.Err, traceparent: t.delivery.Event.TraceParent}
 	case p.gate.passed(&t.delivery):
 		p.metrics.duplicates.add(p.life)
 		p.settle(t)

@@ -23,6 +23,26 @@ var (
 	ErrInvalidAppend = errors.New("invalid append")
 )
 
+// UnknownEventError is how an aggregate refuses an event of a type that its fold does not know: a decision on a part of what happened would be wrong. It wraps
+// [events.ErrUnknownType]. A projection may pass such an event over instead, and count it.
+type UnknownEventError struct {
+	Type     string
+	Stream   string
+	Subject  string
+	Sequence uint64
+}
+
+func (e *UnknownEventError) Error() string {
+	return fmt.Sprintf("%v: %q, sequence %d of %s, on %s", events.ErrUnknownType, e.Type, e.Sequence, e.Stream, e.Subject)
+}
+
+func (e *UnknownEventError) Unwrap() error { return events.ErrUnknownType }
+
+// Unknown is the [UnknownEventError] of an event: what an Evolve answers to a type that it has no case for.
+func Unknown(r Recorded) error {
+	return &UnknownEventError{Type: r.Type, Stream: r.Stream, Subject: r.Subject, Sequence: r.Sequence}
+}
+
 // Error codes of the JetStream API that say how an append ended. nats-server keeps them in server/errors.json.
 const (
 	codeWrongSequence         jetstream.ErrorCode = 10071 // names the sequence that it found

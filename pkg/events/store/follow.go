@@ -138,7 +138,7 @@ func (f *follower) hand(ctx context.Context, msg jetstream.Msg, meta *jetstream.
 		return errReachedEnd
 	}
 	m := message{Subject: msg.Subject(), Sequence: sequence, Time: meta.Timestamp.UTC(), Header: msg.Headers(), Data: msg.Data()}
-	recorded, err := m.recorded(meta.Stream)
+	recorded, err := f.store.recorded(m)
 	if err != nil {
 		return fmt.Errorf("read %w", err)
 	}

@@ -47,7 +47,7 @@ func (s *Store) load(ctx context.Context, subject string, from uint64) ([]Record
 		if err != nil {
 			return nil, err
 		}
-		r, err := m.recorded(s.stream)
+		r, err := s.recorded(m)
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +63,7 @@ func (s *Store) loadRest(ctx context.Context, subject string, from uint64, all [
 	for t.next(ctx) {
 		part, more, err := s.loadPart(ctx, subject, from)
 		for _, m := range part {
-			r, err := m.recorded(s.stream)
+			r, err := s.recorded(m)
 			if err != nil {
 				return nil, err
 			}
@@ -148,7 +148,7 @@ func (s *Store) loadFromLeader(ctx context.Context, subject string, from uint64)
 		if err != nil {
 			return nil, err
 		}
-		r, err := m.recorded(s.stream)
+		r, err := s.recorded(m)
 		if err != nil {
 			return nil, err
 		}

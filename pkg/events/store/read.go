@@ -22,12 +22,13 @@ type message struct {
 	Data     []byte
 }
 
-func (m message) recorded(stream string) (Recorded, error) {
-	ev, err := events.Decode(events.Header(m.Header), m.Data)
+// recorded decodes a message, into the newest version of its type.
+func (s *Store) recorded(m message) (Recorded, error) {
+	ev, err := s.registry.Decode(events.Header(m.Header), m.Data)
 	if err != nil {
-		return Recorded{}, fmt.Errorf("%s, sequence %d: %w", stream, m.Sequence, err)
+		return Recorded{}, fmt.Errorf("%s, sequence %d: %w", s.stream, m.Sequence, err)
 	}
-	return Recorded{Event: ev, Stream: stream, Subject: m.Subject, Sequence: m.Sequence, StoredAt: m.Time}, nil
+	return Recorded{Event: ev, Stream: s.stream, Subject: m.Subject, Sequence: m.Sequence, StoredAt: m.Time}, nil
 }
 
 // getRequest asks for one message: the one with a sequence, the next one of a subject from a sequence on, or the last one of a subject.
@@ -92,7 +93,7 @@ func (s *Store) one(ctx context.Context, request getRequest) (Recorded, error) {
 	if err != nil {
 		return Recorded{}, err
 	}
-	return m.recorded(s.stream)
+	return s.recorded(m)
 }
 
 // oneServer is what was last found out about the stream's replicas.

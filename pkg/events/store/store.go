@@ -12,7 +12,7 @@ import (
 	"github.com/tidemark/tidemark/pkg/events/bus"
 )
 
-// Recorded is an event as it is stored.
+// Recorded is an event as it is stored, in the newest version of its type: [events.Registry] upcasts what is older.
 type Recorded struct {
 	events.Event
 	Stream   string
@@ -29,16 +29,17 @@ type Write struct {
 
 // Store reads and appends one stream. It is safe for use by many goroutines and holds nothing that must be closed.
 type Store struct {
-	js      jetstream.JetStream
-	nc      *nats.Conn
-	stream  string
-	prefix  string // of the JetStream API, "$JS.API." by default
-	encoder *bus.Encoder
-	log     *slog.Logger
-	spans   bus.PublishSpans
-	metrics metrics
-	pace    pace
-	single  atomic.Pointer[oneServer]
+	js       jetstream.JetStream
+	nc       *nats.Conn
+	stream   string
+	prefix   string // of the JetStream API, "$JS.API." by default
+	encoder  *bus.Encoder
+	registry *events.Registry // of the encoder
+	log      *slog.Logger
+	spans    bus.PublishSpans
+	metrics  metrics
+	pace     pace
+	single   atomic.Pointer[oneServer]
 }
 
 // pace is how long the store waits, and how often it tries. Tests shorten it.
@@ -60,11 +61,11 @@ func defaultPace() pace {
 	}
 }
 
-// New returns the store of one stream.
+// New returns the store of one stream. The encoder's catalogue checks what is appended, and upcasts what is read.
 func New(js jetstream.JetStream, stream string, encoder *bus.Encoder, telemetry bus.Telemetry) *Store {
 	telemetry = telemetry.OrNothing()
 	return &Store{
-		js: js, nc: js.Conn(), stream: stream, prefix: apiPrefix(js), encoder: encoder,
+		js: js, nc: js.Conn(), stream: stream, prefix: apiPrefix(js), encoder: encoder, registry: encoder.Registry(),
 		log: telemetry.Logger, spans: bus.NewPublishSpans(telemetry), metrics: newMetrics(telemetry, stream), pace: defaultPace(),
 	}
 }
