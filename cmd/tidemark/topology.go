@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 
@@ -16,7 +17,7 @@ import (
 
 type topologyCmd struct {
 	Show  topologyShowCmd  `cmd:"" help:"Print the streams and consumer groups."`
-	Apply topologyApplyCmd `cmd:"" help:"Make or update them on a broker."`
+	Apply topologyApplyCmd `cmd:"" help:"Make or update them on a broker; --dry-run says what would change."`
 }
 
 type topologyShowCmd struct {
@@ -50,6 +51,8 @@ func (c *topologyShowCmd) Run(a *app) error {
 type topologyApplyCmd struct {
 	NATS     string `name:"nats" env:"TIDEMARK_NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS server."`
 	Replicas int    `env:"TIDEMARK_REPLICAS" default:"1" help:"Copies of each stream: 1, or 3 on a cluster."`
+	DryRun   bool   `help:"Say what would change, and change nothing."`
+	JSON     bool   `name:"json" help:"With --dry-run: one object a change."`
 }
 
 // Run makes the topology real on the broker; it can be run again.
@@ -71,9 +74,61 @@ func (c *topologyApplyCmd) Run(a *app) error {
 		return err
 	}
 	t := events.DefaultTopology(0)
+	if c.DryRun {
+		return c.dryRun(a, js, t)
+	}
 	if err := bus.Apply(a.ctx, js, t, c.Replicas); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "%d streams, %d groups, %d buckets are in place\n", len(t.Streams), len(t.Groups), len(t.Buckets))
 	return nil
+}
+
+func (c *topologyApplyCmd) dryRun(a *app, js jetstream.JetStream, t events.Topology) error {
+	changes, err := bus.Plan(a.ctx, js, t, c.Replicas)
+	if err != nil {
+		return err
+	}
+	refused := 0
+	for _, change := range changes {
+		refused += len(change.Refused())
+		if c.JSON {
+			if err := json.NewEncoder(a.stdout).Encode(change); err != nil {
+				return err
+			}
+		}
+	}
+	if !c.JSON {
+		printChanges(a.stdout, changes)
+	}
+	if refused > 0 {
+		return fmt.Errorf("%w: %d settings can't be changed", bus.ErrTopology, refused)
+	}
+	return nil
+}
+
+// printChanges prints a line a change, and below it a line a setting.
+func printChanges(w io.Writer, changes []bus.Change) {
+	if len(changes) == 0 {
+		fmt.Fprintln(w, "nothing to change")
+	}
+	for _, change := range changes {
+		verb := "update"
+		if change.Create {
+			verb = "create"
+		}
+		if len(change.Refused()) > 0 {
+			verb = "REFUSE"
+		}
+		fmt.Fprintf(w, "%s %s %s\n", verb, change.Kind, change.Name)
+		for _, d := range change.Differences {
+			fmt.Fprintf(w, "    %s: %s -> %s\n", d.Setting, d.Stored, d.Wanted)
+			if d.Loses {
+				fmt.Fprintln(w, "        the broker forgets at once what is beyond the new limit")
+			}
+			if d.Cure != "" {
+				fmt.Fprintf(w, "        %s\n", d.Cure)
+			}
+		}
+	}
 }

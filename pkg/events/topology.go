@@ -44,6 +44,10 @@ const (
 // DefaultPartitions is how many partitions a partitioned stream has. It is fixed when the stream is made.
 const DefaultPartitions = 8
 
+// TopologyVersion is noted on every stream. It rises with each change of a setting that an older program must not put back, so that a program that is rolled back
+// refuses instead.
+const TopologyVersion = 1
+
 // SubjectTick is the subject of the heartbeats in TICKS and TIMELINE; SubjectTickSchedule holds the schedule that makes them.
 const (
 	SubjectTick         = "ticks.beat"
@@ -65,6 +69,8 @@ type Stream struct {
 	Description string
 	Subjects    []string
 	Sources     []Source // a stream with sources has no subjects of its own
+
+	Partitions int // how many partitions its subjects name; fixed when it is made; 0: none
 
 	TransformFrom, TransformTo string // the server writes the partition where producers are not ours
 
@@ -167,21 +173,21 @@ func DefaultTopology(n int) Topology {
 		Partitions: n,
 		Streams: []Stream{
 			{
-				Name: StreamOrders, Subjects: []string{"orders.*.*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true,
+				Name: StreamOrders, Partitions: n, Subjects: []string{"orders.*.*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true,
 				Description: "the order event store; never expires", Publishers: []string{ServiceOrder},
 				Readers: []string{ServiceOrder, ServiceInventory, ServiceNotify},
 			},
 			{
-				Name: StreamStock, Subjects: []string{"stock.main.*.*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true,
+				Name: StreamStock, Partitions: n, Subjects: []string{"stock.main.*.*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true,
 				Description: "the event store of the warehouse main; its lock is the stream's last sequence", Publishers: []string{ServiceInventory},
 				Readers: []string{ServiceInventory, ServiceOrder},
 			},
 			{
-				Name: StreamNotices, Subjects: []string{"notices.*.*.*.*"}, DenyDelete: true, DenyPurge: true,
+				Name: StreamNotices, Partitions: n, Subjects: []string{"notices.*.*.*.*"}, DenyDelete: true, DenyPurge: true,
 				Description: "what was sent to whom", Publishers: []string{ServiceNotify}, Readers: []string{ServiceNotify},
 			},
 			{
-				Name: StreamClicks, Subjects: []string{"clicks.*"}, TransformFrom: "clicks.*", TransformTo: "clicks.{{partition(" + parts + ",1)}}.{{wildcard(1)}}",
+				Name: StreamClicks, Partitions: n, Subjects: []string{"clicks.*"}, TransformFrom: "clicks.*", TransformTo: "clicks.{{partition(" + parts + ",1)}}.{{wildcard(1)}}",
 				MaxAge: 7 * day, MaxBytes: 1 << 30, Description: "the clickstream; bounded by age and size", Publishers: []string{ServiceAnalytics},
 			},
 			{
@@ -209,7 +215,7 @@ func DefaultTopology(n int) Topology {
 				Description: "each message is a letter's new state and its audit entry", Publishers: allServices(), Readers: allServices(),
 			},
 			{
-				Name: StreamTimers, Subjects: []string{"timers.*.*", "timeouts.*.*"}, Schedules: true, MaxAge: 7 * day,
+				Name: StreamTimers, Partitions: n, Subjects: []string{"timers.*.*", "timeouts.*.*"}, Schedules: true, MaxAge: 7 * day,
 				Description: "one deadline an order, never cancelled", Publishers: []string{ServiceOrder}, Readers: []string{ServiceOrder},
 			},
 		},

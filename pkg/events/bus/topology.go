@@ -16,42 +16,65 @@ import (
 var ErrTopology = errors.New("topology does not match the broker")
 
 // Apply makes the topology real: it creates or updates every stream, bucket and consumer. replicas is 1 on a single server, 3 on a
-// cluster. It can be run again at any time; what is stored stays. The effective settings are read back and compared, since the
-// server changes some silently (schedules clear DenyPurge).
+// cluster. It can be run again at any time; what is stored stays, and a consumer keeps its ack floor. What the broker can't change is refused with its cure, before
+// anything is changed. The effective settings are read back and compared, since the server changes some silently (schedules clear DenyPurge).
 func Apply(ctx context.Context, js jetstream.JetStream, t events.Topology, replicas int) error {
+	changes, err := Plan(ctx, js, t, replicas)
+	if err != nil {
+		return fmt.Errorf("read the broker's topology: %w", err)
+	}
+	if err := refuse(changes); err != nil {
+		return err
+	}
+	changed := make(map[string]bool, len(changes))
+	for _, c := range changes {
+		changed[c.Kind+" "+c.Name] = true
+	}
 	for _, s := range t.Streams {
-		if err := applyStream(ctx, js, s, replicas); err != nil {
-			return err
+		if changed["stream "+s.Name] {
+			if err := applyStream(ctx, js, s, replicas); err != nil {
+				return err
+			}
 		}
 	}
 	if err := applyTick(ctx, js); err != nil {
 		return err
 	}
 	for _, b := range t.Buckets {
-		if err := applyBucket(ctx, js, b, replicas); err != nil {
-			return err
+		if changed["bucket "+b.Name] {
+			if err := applyBucket(ctx, js, b, replicas); err != nil {
+				return err
+			}
 		}
 	}
 	for _, g := range t.Groups {
-		if err := applyGroup(ctx, js, g, replicas); err != nil {
-			return err
+		for p := range g.Partitions {
+			if !changed["consumer "+g.Consumer(p)] {
+				continue
+			}
+			if err := applyConsumer(ctx, js, g, p, replicas); err != nil {
+				return fmt.Errorf("apply group %s, partition %d: %w", g.Name, p, err)
+			}
 		}
 	}
 	return nil
 }
 
 func applyStream(ctx context.Context, js jetstream.JetStream, s events.Stream, replicas int) error {
+	stored, err := storedStream(ctx, js, s.Name)
+	if err != nil {
+		return fmt.Errorf("apply stream %s: %w", s.Name, err)
+	}
 	want := StreamConfig(s, replicas)
+	if stored != nil {
+		want = keepStream(*stored, want)
+	}
 	stream, err := js.CreateOrUpdateStream(ctx, want)
 	if err != nil {
 		return fmt.Errorf("apply stream %s: %w", s.Name, err)
 	}
 	got := stream.CachedInfo().Config
-	if got.DenyDelete != want.DenyDelete || got.DenyPurge != want.DenyPurge || got.AllowAtomicPublish != want.AllowAtomicPublish {
-		return fmt.Errorf("%w: stream %s: DenyDelete, DenyPurge, AllowAtomicPublish are %t, %t, %t, must be %t, %t, %t", ErrTopology, s.Name,
-			got.DenyDelete, got.DenyPurge, got.AllowAtomicPublish, want.DenyDelete, want.DenyPurge, want.AllowAtomicPublish)
-	}
-	return nil
+	return mustHold("stream", s.Name, differences(got, keepStream(got, want)))
 }
 
 // StreamConfig is the JetStream configuration of a declared stream.
@@ -62,6 +85,14 @@ func StreamConfig(s events.Stream, replicas int) jetstream.StreamConfig {
 		MaxMsgsPerSubject: orUnlimited(s.MaxMsgsPerSubject), Duplicates: s.DuplicateWindow,
 		DenyDelete: s.DenyDelete, DenyPurge: s.DenyPurge, AllowAtomicPublish: s.AtomicBatches, AllowMsgSchedules: s.Schedules,
 		AllowMsgTTL: s.TTL, AllowDirect: true,
+		AllowRollup: s.Schedules, // the server's doing: a schedule is replaced by rolling it up
+		Metadata:    map[string]string{metadataVersion: strconv.Itoa(events.TopologyVersion)},
+	}
+	if c.Duplicates == 0 && len(s.Sources) == 0 {
+		c.Duplicates = duplicateWindow(c.MaxAge)
+	}
+	if s.Partitions > 0 {
+		c.Metadata[metadataPartitions] = strconv.Itoa(s.Partitions)
 	}
 	if s.DiscardNew {
 		c.Discard = jetstream.DiscardNew
@@ -74,6 +105,15 @@ func StreamConfig(s events.Stream, replicas int) jetstream.StreamConfig {
 		c.Sources = append(c.Sources, &jetstream.StreamSource{Name: source.Stream, FilterSubject: source.Filter})
 	}
 	return c
+}
+
+// duplicateWindow is what the server takes where nothing is said.
+func duplicateWindow(maxAge time.Duration) time.Duration {
+	const usual = 2 * time.Minute
+	if maxAge > 0 && maxAge < usual {
+		return maxAge
+	}
+	return usual
 }
 
 func orUnlimited(n int64) int64 {
@@ -120,16 +160,28 @@ func applyBucket(ctx context.Context, js jetstream.JetStream, b events.Bucket, r
 // pinGroup is the one priority group of each durable: with the pinned policy its holder alone gets messages.
 const pinGroup = "owner"
 
-// metadataPartitions is how many partitions the group has, on each of its consumers: a member that was built for another count must not read.
-const metadataPartitions = "tidemark.partitions"
+// What is noted on streams and consumers. A member that was built for another partition count must not read, and a program that is older than the topology
+// must not put its own settings back.
+const (
+	metadataPartitions = "tidemark.partitions"
+	metadataVersion    = "tidemark.topology"
+)
 
-func applyGroup(ctx context.Context, js jetstream.JetStream, g events.Group, replicas int) error {
-	for p := range g.Partitions {
-		if _, err := js.CreateOrUpdateConsumer(ctx, g.Stream, ConsumerConfig(g, p, replicas)); err != nil {
-			return fmt.Errorf("apply group %s, partition %d: %w", g.Name, p, err)
-		}
+// applyConsumer makes or updates the consumer of one partition. It is never deleted: its ack floor is the group's offset.
+func applyConsumer(ctx context.Context, js jetstream.JetStream, g events.Group, p, replicas int) error {
+	want := ConsumerConfig(g, p, replicas)
+	stored, err := js.Consumer(ctx, g.Stream, g.Consumer(p))
+	if err == nil {
+		want = keepConsumer(stored.CachedInfo().Config, want)
+	} else if !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return err
 	}
-	return nil
+	consumer, err := js.CreateOrUpdateConsumer(ctx, g.Stream, want)
+	if err != nil {
+		return err
+	}
+	got := consumer.CachedInfo().Config
+	return mustHold("consumer", g.Consumer(p), differences(got, keepConsumer(got, want)))
 }
 
 // ConsumerConfig is the JetStream configuration of one partition of a group. MaxDeliver is unlimited and BackOff unset on purpose: the
