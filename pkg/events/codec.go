@@ -101,19 +101,19 @@ func formatVersion(v uint64) string {
 // The data is not copied.
 func Decode(h Header, data []byte) (Event, error) {
 	e := Event{Data: data}
-	if isStructured(h) {
-		return DecodeJSON(data)
-	}
 	var errs []error
-	seenVersion := false
-	for name, values := range h {
+	seenVersion, contentType := false, ""
+	for name, values := range h { // once: walking a map is what costs here
 		if len(values) == 0 {
 			continue
 		}
 		value := values[0]
 		attribute, ok := attributeName(name)
 		if !ok {
-			e.setTransport(name, value)
+			if strings.EqualFold(name, HeaderContentType) {
+				contentType = value
+			}
+			e.setTrace(name, value)
 			continue
 		}
 		if attribute == "specversion" {
@@ -126,6 +126,12 @@ func Decode(h Header, data []byte) (Event, error) {
 		if err := e.setAttribute(attribute, value); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if isStructured(contentType) {
+		return DecodeJSON(data)
+	}
+	if e.DataContentType == "" {
+		e.DataContentType = contentType
 	}
 	if !seenVersion {
 		errs = append(errs, fmt.Errorf("%w: header ce-specversion: required, is missing", ErrUndecodable))
@@ -161,14 +167,12 @@ func spelledTwice(h Header, name, attribute string) bool {
 	return spellings > 1
 }
 
-func (e *Event) setTransport(name, value string) {
+func (e *Event) setTrace(name, value string) {
 	switch {
 	case strings.EqualFold(name, HeaderTraceParent):
 		e.TraceParent = value
 	case strings.EqualFold(name, HeaderTraceState):
 		e.TraceState = value
-	case strings.EqualFold(name, HeaderContentType) && e.DataContentType == "":
-		e.DataContentType = value
 	}
 }
 

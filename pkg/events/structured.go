@@ -27,13 +27,8 @@ const (
 	memberBase64 = "data_base64"
 )
 
-func isStructured(h Header) bool {
-	for name, values := range h {
-		if strings.EqualFold(name, HeaderContentType) && len(values) > 0 {
-			return strings.HasPrefix(strings.ToLower(values[0]), structuredPrefix)
-		}
-	}
-	return false
+func isStructured(contentType string) bool {
+	return len(contentType) >= len(structuredPrefix) && strings.EqualFold(contentType[:len(structuredPrefix)], structuredPrefix)
 }
 
 // DecodeJSON reads one CloudEvent in JSON (structured mode). Trace context is taken from the attributes of the distributed

@@ -4,16 +4,20 @@ import "sync"
 
 // lanes is the keyed executor of one partition: tasks of one key run one after the other in the order in which they were added, different keys run at
 // once, at most limit of them. A lane is a goroutine that lives while there is work. Keys take turns, so that a busy one keeps no other out.
+//
+// Waking a goroutine costs more than many a handler. So one lane starts at a time: when it has taken a task, it starts the next one if there still is something to
+// take. Handlers that end at once are run by few lanes, task after task; handlers that wait get a lane each, as soon as one can run.
 type lanes struct {
 	limit int
 	run   func(*task) bool // false: the task was given back
 
-	mu      sync.Mutex
-	keys    map[string]*keyQueue // keys with a task that runs or waits
-	ready   queue[*keyQueue]     // keys with waiting tasks of which none runs
-	running int
-	idle    chan struct{} // closed when no lane runs; nil where nobody waits for that
-	spare   []*keyQueue
+	mu       sync.Mutex
+	keys     map[string]*keyQueue // keys with a task that runs or waits
+	ready    queue[*keyQueue]     // keys with waiting tasks of which none runs
+	running  int
+	starting bool          // a lane was started and has not taken a task yet
+	idle     chan struct{} // closed when no lane runs; nil where nobody waits for that
+	spare    []*keyQueue
 }
 
 // keyQueue holds the waiting tasks of one key.
@@ -30,52 +34,56 @@ func newLanes(limit int, run func(*task) bool) *lanes {
 func (l *lanes) add(t *task) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if q, busy := l.keys[t.key]; busy {
-		q.tasks.push(t)
-		return
-	}
-	q := l.newQueue(t.key)
-	l.keys[t.key] = q
-	if l.running == l.limit {
-		q.tasks.push(t)
+	q, busy := l.keys[t.key]
+	if !busy {
+		q = l.newQueue(t.key)
+		l.keys[t.key] = q
 		l.ready.push(q)
+	}
+	q.tasks.push(t)
+	l.start()
+}
+
+// start starts a lane where a key waits for one and none is about to take it.
+func (l *lanes) start() {
+	if l.starting || l.running == l.limit || l.ready.empty() {
 		return
 	}
+	l.starting = true
 	l.running++
-	go l.lane(q, t)
+	go l.lane()
 }
 
-func (l *lanes) lane(q *keyQueue, t *task) {
-	for t != nil {
-		done := l.run(t)
-		q, t = l.next(q, done)
-	}
-}
-
-// next is what a lane does after a task of q; nothing where no key waits for a lane. After a task that was given back nothing of its key may run: the
-// newer events would overtake it.
-func (l *lanes) next(q *keyQueue, done bool) (*keyQueue, *task) {
+func (l *lanes) lane() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !done {
-		q.tasks.clear()
-	}
-	if q.tasks.empty() {
-		delete(l.keys, q.key)
-		l.spare = append(l.spare, q)
-	} else {
-		l.ready.push(q)
-	}
-	if q, ok := l.ready.pop(); ok {
+	l.starting = false
+	for q, ok := l.ready.pop(); ok; q, ok = l.ready.pop() {
 		t, _ := q.tasks.pop() // a key is ready because a task waits
-		return q, t
+		l.start()
+		l.mu.Unlock()
+		done := l.run(t)
+		l.mu.Lock()
+		l.ended(q, done)
 	}
 	l.running--
 	if l.running == 0 && l.idle != nil {
 		close(l.idle)
 		l.idle = nil
 	}
-	return nil, nil
+	l.mu.Unlock()
+}
+
+// ended lets the next task of a key be taken. Behind a task that was given back nothing of its key may run: the newer events would overtake it.
+func (l *lanes) ended(q *keyQueue, done bool) {
+	if !done {
+		q.tasks.clear()
+	}
+	if q.tasks.empty() {
+		delete(l.keys, q.key)
+		l.spare = append(l.spare, q)
+		return
+	}
+	l.ready.push(q)
 }
 
 func (l *lanes) newQueue(key string) *keyQueue {

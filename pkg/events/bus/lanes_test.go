@@ -50,6 +50,23 @@ func TestLanes(t *testing.T) {
 	})
 }
 
+// TestLanesFill: handlers that wait keep no other key out while the limit is not reached, though lanes start one after the other.
+func TestLanesFill(t *testing.T) {
+	t.Parallel()
+	const limit = 64
+	var together sync.WaitGroup
+	together.Add(limit)
+	l := newLanes(limit, func(*task) bool {
+		together.Done()
+		together.Wait() // for ever, if fewer than the limit can run at once
+		return true
+	})
+	for i := range limit {
+		l.add(&task{key: fmt.Sprint(i)})
+	}
+	<-l.done()
+}
+
 // TestLanesGiveBack: behind a task that was given back nothing of its key runs.
 func TestLanesGiveBack(t *testing.T) {
 	t.Parallel()

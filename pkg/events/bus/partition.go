@@ -141,7 +141,7 @@ func (p *partition) accept(ctx context.Context, pull *puller) ending {
 		}
 		select {
 		case m := <-pull.msgs:
-			if why, over := p.take(pull, m); over {
+			if why, over := p.takeWaiting(pull, m); over {
 				return why
 			}
 		case <-p.window.room:
@@ -152,6 +152,17 @@ func (p *partition) accept(ctx context.Context, pull *puller) ending {
 		case <-ctx.Done():
 			return endStopped
 		}
+	}
+}
+
+// takeWaiting takes m and what waits behind it, up to a number: after it the loop looks at the rest of the world again.
+func (p *partition) takeWaiting(pull *puller, m *nats.Msg) (why ending, over bool) {
+	const most = 32
+	for n := 1; ; n++ {
+		if why, over = p.take(pull, m); over || n == most || len(pull.msgs) == 0 {
+			return why, over
+		}
+		m = <-pull.msgs // nobody else receives from it
 	}
 }
 
