@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,12 +18,15 @@ import (
 )
 
 type eventCmd struct {
-	N      int `default:"20000" help:"Events a round."`
-	Rounds int `default:"5" help:"Rounds of each; they take turns."`
+	Publish int    `default:"10000" help:"Events published a round, one at a time."`
+	Consume int    `default:"100000" help:"Events consumed a round."`
+	Rounds  int    `default:"5" help:"Rounds of each; they take turns."`
+	Profile string `help:"Write CPU profiles of ours consuming to FILE.ours and FILE.nats, instead of comparing."`
 }
 
 // Run prints events a second of ours and of plain nats.go, and the ratio. Ours validates against the schema, writes and reads CloudEvents headers, carries trace context
-// through a real SDK that does not sample, keeps keys in order, and reads by the rule that survives a crash.
+// through a real SDK that does not sample, keeps keys in order, and reads by the rule that survives a crash. Plain reads through a durable pull consumer with
+// explicit acknowledgements as well.
 func (c *eventCmd) Run(b *bench) error {
 	dir, remove, err := workDir()
 	if err != nil {
@@ -38,16 +43,34 @@ func (c *eventCmd) Run(b *bench) error {
 		return err
 	}
 	defer e.close()
-
-	b.say("| what | events/s (median of %d) | CPU an event: client / nats-server | ratio to plain |", c.Rounds)
-	b.say("|---|---|---|---|")
+	if c.Profile != "" {
+		return c.profile(b, e)
+	}
+	if c.Consume < c.Publish {
+		return fmt.Errorf("--consume: is %d, must be at least what --publish stores, %d", c.Consume, c.Publish)
+	}
 	var rows [4][]round // publish ours, plain; consume ours, plain
 	for i := range c.Rounds + 1 {
-		for k, step := range []func() error{
-			func() error { return e.publishOurs(b.ctx, c.N) }, func() error { return e.publishPlain(b.ctx, c.N) },
-			func() error { return e.consumeOurs(b.ctx, c.N) }, func() error { return e.consumePlain(b.ctx, c.N) },
+		for k, step := range []func() (round, error){
+			func() (round, error) {
+				return e.publish(c.Publish, func() error { return e.publishOurs(b.ctx, c.Publish) })
+			},
+			func() (round, error) {
+				return e.publish(c.Publish, func() error { return e.publishPlain(b.ctx, c.Publish) })
+			},
+			func() (round, error) {
+				return e.consume(c.Consume, func(m *meter) error { return e.consumeOurs(b.ctx, m) })
+			},
+			func() (round, error) {
+				return e.consume(c.Consume, func(m *meter) error { return e.consumePlain(b.ctx, m) })
+			},
 		} {
-			one, err := timedRound(server, c.N, step)
+			if k == 2 { // what was published is consumed, and more
+				if err := errors.Join(e.fillOurs(b.ctx, c.Consume-c.Publish), e.fillPlain(b.ctx, c.Consume-c.Publish)); err != nil {
+					return err
+				}
+			}
+			one, err := step()
 			if err != nil {
 				return err
 			}
@@ -56,25 +79,37 @@ func (c *eventCmd) Run(b *bench) error {
 			}
 		}
 	}
-	for k, name := range []string{"publish, one at a time", "plain", "consume and acknowledge", "plain"} {
-		ratio := median(rows[k]) / median(rows[k|1])
-		b.say("| %s | %s | %s | %.2f |", name, spread(rows[k]), perOrder(rows[k], c.N), ratio)
-	}
-	both := func(publish, consume []round) float64 { return 1/median(publish) + 1/median(consume) }
-	b.say("\nPublish and consume of one event together: %.2f of plain.", both(rows[1], rows[3])/both(rows[0], rows[2]))
+	c.report(b, rows)
 	return nil
 }
 
-func timedRound(server *natsProcess, n int, do func() error) (round, error) {
-	before, began := cpuNow(server.cmd.Process.Pid), time.Now()
-	if err := do(); err != nil {
-		return round{}, err
+func (c *eventCmd) report(b *bench, rows [4][]round) {
+	b.say("| what | events/s (median of %d, lowest to highest) | CPU an event: client / nats-server | ratio to plain |", c.Rounds)
+	b.say("|---|---|---|---|")
+	for k, name := range []string{"publish, one at a time", "plain nats.go", "consume and acknowledge", "plain nats.go"} {
+		n := c.Publish
+		if k > 1 {
+			n = c.Consume
+		}
+		b.say("| %s | %s | %s | %.2f |", name, spread(rows[k]), perOrder(rows[k], n), median(rows[k])/median(rows[k|1]))
 	}
-	took := time.Since(began)
-	return round{rate: float64(n) / took.Seconds(), cpu: cpuNow(server.cmd.Process.Pid).since(before)}, nil
+}
+
+// profile looks at where the time of consuming goes, in our process and in nats-server.
+func (c *eventCmd) profile(b *bench, e *eventRig) error {
+	if err := e.fillOurs(b.ctx, c.Consume); err != nil {
+		return err
+	}
+	return profileBoth(b.ctx, e.server, c.Profile, func() error {
+		m := newMeter(c.Consume, e.server)
+		err := e.consumeOurs(b.ctx, m)
+		b.say("%.0f events/s, CPU %s an event", m.result.rate, perOrder([]round{m.result}, c.Consume))
+		return err
+	})
 }
 
 type eventRig struct {
+	server    *natsProcess
 	nc        *nats.Conn
 	js        jetstream.JetStream
 	topology  events.Topology
@@ -82,8 +117,9 @@ type eventRig struct {
 	deps      bus.Deps
 	publisher *bus.Publisher
 	body      []byte
-	keys      []string
-	began     time.Time
+	key       string // of the current order
+	version   uint64
+	plainKey  string
 }
 
 func newEventRig(ctx context.Context, server *natsProcess) (*eventRig, error) {
@@ -95,7 +131,7 @@ func newEventRig(ctx context.Context, server *natsProcess) (*eventRig, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &eventRig{nc: nc, js: js, topology: events.DefaultTopology(1), began: time.Now()}
+	e := &eventRig{server: server, nc: nc, js: js, topology: events.DefaultTopology(1)}
 	e.topology.Streams = slices.DeleteFunc(e.topology.Streams, func(s events.Stream) bool { return s.Name == events.StreamTimeline || s.Name == events.StreamTicks })
 	e.topology.Groups = slices.DeleteFunc(e.topology.Groups, func(g events.Group) bool { return g.Name != events.GroupNotify })
 	if err := bus.Apply(ctx, js, e.topology, 1); err != nil {
@@ -113,73 +149,178 @@ func newEventRig(ctx context.Context, server *natsProcess) (*eventRig, error) {
 	e.publisher = bus.NewPublisher(e.deps)
 	e.group, _ = e.topology.Group(events.GroupNotify)
 	e.body, err = examplePayload()
-	for range 1000 {
-		e.keys = append(e.keys, events.NewID())
-	}
 	return e, err
 }
 
 func (e *eventRig) close() { e.nc.Close() }
 
+const (
+	eventsAnOrder = 3
+	notSampled    = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+)
+
+// event is the next one of the current order, or the first of a new one.
+func (e *eventRig) event(i int) (subject string, ev events.Event) {
+	if i%eventsAnOrder == 0 || e.key == "" {
+		e.key, e.version = events.NewID(), 0
+	}
+	e.version++
+	return e.topology.Subjects().Order(e.key), events.Event{
+		ID: events.NewID(), Source: "/bench", Type: events.TypeOrderPlaced, Subject: e.key, Time: time.Now(), DataSchema: events.SchemaURI(events.TypeOrderPlaced),
+		CorrelationID: e.key, PartitionKey: e.key, Version: e.version, TraceParent: notSampled, Data: e.body,
+	}
+}
+
 func (e *eventRig) publishOurs(ctx context.Context, n int) error {
-	subjects := e.topology.Subjects()
 	for i := range n {
-		key := e.keys[i%len(e.keys)]
-		ev := events.Event{
-			ID: events.NewID(), Source: "/bench", Type: events.TypeOrderPlaced, Subject: key, Time: time.Now(), DataSchema: events.SchemaURI(events.TypeOrderPlaced),
-			CorrelationID: key, PartitionKey: key, Data: e.body,
-		}
-		if _, err := e.publisher.Publish(ctx, subjects.Order(key), ev); err != nil {
+		subject, ev := e.event(i)
+		if _, err := e.publisher.Publish(ctx, subject, ev); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (e *eventRig) plain(i int) *nats.Msg {
+	if i%eventsAnOrder == 0 || e.plainKey == "" {
+		e.plainKey = events.NewID()
+	}
+	return &nats.Msg{Subject: "plain." + e.plainKey, Data: e.body}
 }
 
 func (e *eventRig) publishPlain(ctx context.Context, n int) error {
 	for i := range n {
-		if _, err := e.js.PublishMsg(ctx, &nats.Msg{Subject: "plain." + e.keys[i%len(e.keys)], Data: e.body}); err != nil {
+		if _, err := e.js.PublishMsg(ctx, e.plain(i)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (e *eventRig) consumeOurs(ctx context.Context, n int) error {
-	handled := make(chan struct{}, n)
+// fillOurs and fillPlain store n events as fast as it goes: they are there to be consumed.
+func (e *eventRig) fillOurs(ctx context.Context, n int) error {
+	const most = 1000
+	for n > 0 {
+		batch := make([]bus.Message, min(n, most))
+		for i := range batch {
+			batch[i].Subject, batch[i].Event = e.event(i)
+		}
+		if _, err := e.publisher.PublishBatch(ctx, batch); err != nil {
+			return err
+		}
+		n -= len(batch)
+	}
+	return nil
+}
+
+func (e *eventRig) fillPlain(ctx context.Context, n int) error {
+	const most = 1000
+	for n > 0 {
+		futures := make([]jetstream.PubAckFuture, min(n, most))
+		for i := range futures {
+			var err error
+			if futures[i], err = e.js.PublishMsgAsync(e.plain(i)); err != nil {
+				return err
+			}
+		}
+		for _, f := range futures {
+			select {
+			case <-f.Ok():
+			case err := <-f.Err():
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		n -= len(futures)
+	}
+	return nil
+}
+
+func (e *eventRig) consumeOurs(ctx context.Context, m *meter) error {
 	group, err := bus.NewGroup(bus.GroupConfig{Group: e.group, Handler: func(context.Context, bus.Delivery) error {
-		handled <- struct{}{}
+		m.one()
 		return nil
 	}}, e.deps)
 	if err != nil {
 		return err
 	}
 	work, stop := context.WithCancel(ctx)
+	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- group.Run(work) }()
-	for range n {
-		<-handled
+	select {
+	case <-m.done:
+		stop()
+		return <-done
+	case err := <-done:
+		return err
 	}
-	stop()
-	return <-done
 }
 
-func (e *eventRig) consumePlain(ctx context.Context, n int) error {
+func (e *eventRig) consumePlain(ctx context.Context, m *meter) error {
 	c, err := e.js.CreateOrUpdateConsumer(ctx, "PLAIN", jetstream.ConsumerConfig{Durable: "plain", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 2048})
 	if err != nil {
 		return err
 	}
-	handled := make(chan error, n)
-	consuming, err := c.Consume(func(m jetstream.Msg) { handled <- m.Ack() })
+	consuming, err := c.Consume(func(msg jetstream.Msg) {
+		if err := msg.Ack(); err == nil {
+			m.one()
+		}
+	})
 	if err != nil {
 		return err
 	}
-	for range n {
-		if err := <-handled; err != nil {
-			return fmt.Errorf("plain ack: %w", err)
-		}
+	defer func() {
+		consuming.Drain()
+		<-consuming.Closed()
+	}()
+	select {
+	case <-m.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	consuming.Drain()
-	<-consuming.Closed()
-	return nil
+}
+
+// meter measures from the first of n events to the last, so that what starting and stopping a reader takes is not in the rate.
+type meter struct {
+	n      int64
+	server *natsProcess
+	done   chan struct{}
+	result round
+
+	seen   atomic.Int64
+	before cpu
+	began  time.Time
+}
+
+func (m *meter) one() {
+	switch m.seen.Add(1) {
+	case 1:
+		m.before, m.began = cpuNow(m.server.cmd.Process.Pid), time.Now()
+	case m.n:
+		took := time.Since(m.began)
+		m.result = round{rate: float64(m.n) / took.Seconds(), cpu: cpuNow(m.server.cmd.Process.Pid).since(m.before)}
+		close(m.done)
+	}
+}
+
+func newMeter(n int, server *natsProcess) *meter {
+	return &meter{n: int64(n), server: server, done: make(chan struct{})}
+}
+
+func (e *eventRig) publish(n int, do func() error) (round, error) {
+	before, began := cpuNow(e.server.cmd.Process.Pid), time.Now()
+	if err := do(); err != nil {
+		return round{}, err
+	}
+	took := time.Since(began)
+	return round{rate: float64(n) / took.Seconds(), cpu: cpuNow(e.server.cmd.Process.Pid).since(before)}, nil
+}
+
+func (e *eventRig) consume(n int, do func(*meter) error) (round, error) {
+	m := newMeter(n, e.server)
+	err := do(m)
+	return m.result, err
 }

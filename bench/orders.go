@@ -128,14 +128,16 @@ func spread(rs []round) string {
 	return fmt.Sprintf("%.0f (%.0f to %.0f)", v[len(v)/2], v[0], v[len(v)-1])
 }
 
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
 func perOrder(rs []round, n int) string {
 	var self, other time.Duration
 	for _, r := range rs {
 		self += r.cpu.self
 		other += r.cpu.other
 	}
-	total := time.Duration(n * len(rs))
-	return fmt.Sprintf("%d / %d µs", (self / total).Microseconds(), (other / total).Microseconds())
+	total := float64(n * len(rs))
+	return fmt.Sprintf("%.1f / %.1f µs", micros(self)/total, micros(other)/total)
 }
 
 // rig is the system over a nats-server of its own process, a driver that orders, and the plain counterpart on the same server.

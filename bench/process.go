@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"syscall"
@@ -161,4 +162,20 @@ func download(ctx context.Context, url, file string) error {
 	}
 	_, err = io.Copy(out, res.Body)
 	return errors.Join(err, out.Close())
+}
+
+// profileBoth runs do and writes CPU profiles of this process and of nats-server to file.ours and file.nats.
+func profileBoth(ctx context.Context, server *natsProcess, file string, do func() error) error {
+	ours, err := os.Create(file + ".ours")
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(ours); err != nil {
+		return errors.Join(err, ours.Close())
+	}
+	theirs := make(chan error, 1)
+	go func() { theirs <- download(ctx, server.profile+"?seconds=2", file+".nats") }()
+	err = do()
+	pprof.StopCPUProfile()
+	return errors.Join(err, <-theirs, ours.Close())
 }
