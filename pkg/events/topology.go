@@ -22,6 +22,7 @@ const (
 	StreamTimers    = "TIMERS"
 	BucketContacts  = "CONTACTS"
 	BucketSnapshots = "SNAPSHOTS"
+	BucketMembers   = "MEMBERS"
 )
 
 // The consumer groups, by name.
@@ -105,6 +106,8 @@ type Group struct {
 	Filter      string // "{p}" stands for the partition; empty: everything, in one partition
 	Partitions  int
 	Single      bool // one active member, the others stand by
+	FromNow     bool // begins, when it is made, behind what is stored then, and can't be moved back beyond that; else at the beginning
+	OwnPosition bool // its reader keeps its place with what it computes: the consumer follows it, and moving the consumer moves nothing
 	AckWait     time.Duration
 	MaxPending  int
 	PinnedTTL   time.Duration
@@ -122,6 +125,7 @@ type Bucket struct {
 	Name        string
 	Description string
 	Objects     bool
+	TTL         time.Duration // an entry that is not written again is forgotten after it, and who watches is told; 0: never
 	Publishers  []string
 	Readers     []string
 }
@@ -147,7 +151,8 @@ func (t *Topology) Group(name string) (Group, bool) {
 }
 
 const (
-	pinnedTTL  = 2 * time.Second  // how long a silent owner keeps its partition: the take-over time after a crash
+	pinnedTTL  = 2 * time.Second  // how long a silent owner keeps its partition
+	memberTTL  = 3 * time.Second  // how long a silent member keeps its share of the partitions: the take-over time after a crash, but for a moment
 	ackWait    = 60 * time.Second // longer than any handler with its retries; it does not set the take-over time
 	maxPending = 2048
 )
@@ -167,7 +172,7 @@ func DefaultTopology(n int) Topology {
 	inventory := group(GroupInventory, StreamOrders, ServiceInventory, "orders.{p}.*", "reserves, commits and releases stock")
 	inventory.Single = true // one lock a warehouse: a second decider only makes conflicts
 	analytics := group(GroupAnalytics, StreamTimeline, ServiceAnalytics, "", "counts by event time, in the order of the log")
-	analytics.Partitions = 1
+	analytics.Partitions, analytics.Single, analytics.OwnPosition = 1, true, true
 	const day = 24 * time.Hour
 	return Topology{
 		Partitions: n,
@@ -230,6 +235,7 @@ func DefaultTopology(n int) Topology {
 		Buckets: []Bucket{
 			{Name: BucketContacts, Description: "where customers can be reached; entries can be deleted", Publishers: []string{ServiceOrder}, Readers: []string{ServiceNotify}},
 			{Name: BucketSnapshots, Description: "folded state, a disposable cache", Objects: true, Publishers: []string{ServiceOrder, ServiceInventory}, Readers: []string{ServiceOrder, ServiceInventory}},
+			{Name: BucketMembers, Description: "the members of consumer groups: a heartbeat each", TTL: memberTTL, Publishers: allServices(), Readers: allServices()},
 		},
 	}
 }

@@ -280,28 +280,36 @@ func topologyPage(topology events.Topology) string {
 	line("")
 	line("## Consumer groups")
 	line("")
-	line("| group | service | reads | partitions | one active member | what it does |")
-	line("|---|---|---|---|---|---|")
+	line("| group | service | reads | partitions | one active member | begins | what it does |")
+	line("|---|---|---|---|---|---|---|")
 	for _, g := range topology.Groups {
 		filter := "everything"
 		if g.Filter != "" {
 			filter = "`" + g.Filter + "`"
 		}
-		line("| %s | %s | %s, %s | %d | %s | %s |", g.Name, g.Service, g.Stream, filter, g.Partitions, yes(g.Single), g.Description)
+		begins := "at the beginning"
+		if g.FromNow {
+			begins = "when it is made"
+		}
+		line("| %s | %s | %s, %s | %d | %s | %s | %s |", g.Name, g.Service, g.Stream, filter, g.Partitions, yes(g.Single), begins, g.Description)
 	}
 	line("")
 	line("A group's durable consumers are named `<group>-<partition>`. `{p}` stands for the partition.")
 	line("")
 	line("## Buckets")
 	line("")
-	line("| bucket | kind | what it is | written by | read by |")
-	line("|---|---|---|---|---|")
+	line("| bucket | kind | what it is | kept | written by | read by |")
+	line("|---|---|---|---|---|---|")
 	for _, k := range topology.Buckets {
 		kind := "key-value"
 		if k.Objects {
 			kind = "objects"
 		}
-		line("| %s | %s | %s | %s | %s |", k.Name, kind, k.Description, list(k.Publishers), list(k.Readers))
+		kept := "for ever"
+		if k.TTL > 0 {
+			kept = k.TTL.String()
+		}
+		line("| %s | %s | %s | %s | %s | %s |", k.Name, kind, k.Description, kept, list(k.Publishers), list(k.Readers))
 	}
 	return b.String()
 }

@@ -2,9 +2,14 @@
 //
 // # How a group reads
 //
-// Each partition of a group is one durable pull consumer with explicit acknowledgements. Members pull from all of them; the broker pins each
-// consumer to one member, its owner, and hands it on when the owner has been silent for the pin's time to live. Within a partition, a keyed executor
-// handles events of one key in order and different keys at once.
+// Each partition of a group is one durable pull consumer with explicit acknowledgements. Its owner is the member to which the broker has pinned it; the
+// broker hands it on when the owner has been silent for the pin's time to live. Within a partition, a keyed executor handles events of one key in order and
+// different keys at once.
+//
+// Who asks for a partition is agreed on without a leader: each member puts a heartbeat into a key-value bucket that forgets it after three seconds, watches those of
+// the others, and computes from the list of members which partitions are its own (assign.go): evenly, and with few moves when somebody comes or goes. Only evenness
+// rests on this. Two members may see different lists for a while, and the bucket may be away (then every member stands by on everything): the pin still admits one
+// owner at a time, and the rule below keeps the order.
 //
 // That alone loses the order when an owner dies. Say it has acknowledged version 58 of an order and holds version 59 in its executor. The next owner
 // gets at once what was never delivered, such as version 60; version 59 comes again only after AckWait. Waiting for redeliveries first does not
@@ -19,7 +24,8 @@
 //  4. Acknowledge, or leave alone. Never Nak, never Term: both let newer events of a key overtake. Retries happen in place, then the event is
 //     parked as a dead letter, and then acknowledged.
 //  5. Read at most so far ahead of the ack floor: that is what a crash repeats.
-//  6. An owner that stops finishes what it has, waits until its acknowledgements are in, returns the rest and frees the pin.
+//  6. An owner that stops, or whose partition is another member's now, finishes what it has, waits until its acknowledgements are in, returns the rest and
+//     frees the pin. The next owner is waiting for it.
 //
 // Why it is sound: below the ack floor everything was acknowledged, which means done. Above it everything comes again, in order. An acknowledgement that
 // comes late can only settle what was really done. The pin is not exclusive, though: an owner that was paused may still act when it wakes. So
@@ -34,12 +40,14 @@
 // # What a member may do
 //
 // A member needs no more than to publish these: $JS.API.CONSUMER.INFO, MSG.NEXT, RESET and UNPIN of its stream and consumers, $JS.ACK of them, and its
-// dead letters. It needs no right to read the stream's info, nor to make or delete anything.
+// dead letters. It needs no right to read the stream's info, nor to make or delete anything. For the bucket of the members it needs $KV.MEMBERS.<group>.>, and of
+// its stream KV_MEMBERS the API's STREAM.INFO, CONSUMER.CREATE, CONSUMER.DELETE and $JS.FC; without them it reads all the same, and partitions are not shared evenly.
 //
 // # The parts
 //
 //   - [Publisher] publishes what needs no lock; package store appends what does. [Encoder] makes the messages of both.
-//   - [Group] is a member of a consumer group, partition by partition (partition.go has the rule, lanes.go the executor, pipeline.go the way of an event).
+//   - [Group] is a member of a consumer group, partition by partition (membership.go says which are its own, partition.go has the rule, lanes.go the executor,
+//     pipeline.go the way of an event).
 //   - [Log] reads a whole stream in order, in batches, with a position that its handler stores.
 //   - [Apply] makes a topology real.
 package bus

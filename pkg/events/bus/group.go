@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,14 +68,17 @@ func notNegative[T int | time.Duration](name string, v T) error {
 
 func validateGroup(g events.Group) error {
 	var errs []error
-	if g.Name == "" {
-		errs = append(errs, errors.New("group: name: required, is empty"))
+	if err := validateGroupName(g.Name); err != nil {
+		errs = append(errs, err)
 	}
 	if g.Stream == "" {
 		errs = append(errs, errors.New("group: stream: required, is empty"))
 	}
-	if g.Partitions < 1 {
-		errs = append(errs, fmt.Errorf("group: partitions: is %d, must be at least 1", g.Partitions))
+	if g.Partitions < 1 || g.Partitions > maxPartitions {
+		errs = append(errs, fmt.Errorf("group: partitions: is %d, must be at least 1 and at most %d", g.Partitions, maxPartitions))
+	}
+	if g.Partitions > 1 && !strings.Contains(g.Filter, "{p}") {
+		errs = append(errs, fmt.Errorf(`group: filter: is %q, must hold "{p}" where there are %d partitions, or each would read all events`, g.Filter, g.Partitions))
 	}
 	if g.PinnedTTL < time.Second {
 		errs = append(errs, fmt.Errorf("group: pinned TTL: is %s, must be at least 1s", g.PinnedTTL))
@@ -84,6 +88,33 @@ func validateGroup(g events.Group) error {
 	}
 	return errors.Join(errs...)
 }
+
+func validateGroups(groups []events.Group) error {
+	var errs []error
+	for _, g := range groups {
+		if err := validateGroup(g); err != nil {
+			errs = append(errs, fmt.Errorf("%w: consumer group %q: %w", ErrTopology, g.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// validateGroupName: the name is a part of consumer names, of subjects and of keys in a bucket.
+func validateGroupName(name string) error {
+	if name == "" {
+		return errors.New("group: name: required, is empty")
+	}
+	other := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }
+	if len(name) > maxGroupName || strings.ContainsFunc(name, other) || name[0] < 'a' || name[0] > 'z' {
+		return fmt.Errorf("group: name: is %q, must be lower-case letters, digits and dashes, begin with a letter, and have at most %d characters", name, maxGroupName)
+	}
+	return nil
+}
+
+const (
+	maxGroupName  = 32
+	maxPartitions = 256
+)
 
 // Deps are what the bus needs.
 type Deps struct {
@@ -95,10 +126,11 @@ type Deps struct {
 
 // Group is one member of a consumer group.
 type Group struct {
-	members []*partition
-	js      jetstream.JetStream
-	group   events.Group
-	ready   chan struct{}
+	partitions []*partition
+	membership *membership
+	js         jetstream.JetStream
+	group      events.Group
+	ready      chan struct{}
 }
 
 // NewGroup checks the configuration; Run reads.
@@ -115,18 +147,19 @@ func NewGroup(cfg GroupConfig, deps Deps) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consumer group %q: metrics: %w", cfg.Group.Name, err)
 	}
-	g := &Group{js: deps.JS, group: cfg.Group, ready: make(chan struct{})}
+	g := &Group{js: deps.JS, group: cfg.Group, membership: newMembership(deps.JS, cfg.Group, t.Logger, m), ready: make(chan struct{})}
 	for n := range cfg.Group.Partitions {
-		p, err := newPartition(cfg, deps, t, m, n)
+		p, err := newPartition(cfg, deps, t, g.membership, n)
 		if err != nil {
 			return nil, fmt.Errorf("consumer group %q: partition %d: %w", cfg.Group.Name, n, err)
 		}
-		g.members = append(g.members, p)
+		g.partitions = append(g.partitions, p)
 	}
 	return g, nil
 }
 
-func newPartition(cfg GroupConfig, deps Deps, t Telemetry, m *metrics, n int) (*partition, error) {
+func newPartition(cfg GroupConfig, deps Deps, t Telemetry, members *membership, n int) (*partition, error) {
+	m := members.metrics
 	gate, err := newGate()
 	if err != nil {
 		return nil, err
@@ -137,7 +170,7 @@ func newPartition(cfg GroupConfig, deps Deps, t Telemetry, m *metrics, n int) (*
 		handler: cfg.Handler, timeout: cfg.Timeout, retries: cfg.Retries, drain: cfg.Drain,
 		window: newWindow(cfg.Ahead), gate: gate, redone: make(map[uint64]struct{}),
 	}
-	p.reader = newReader(deps.JS, cfg.Group, n, t.Logger, m, min(cfg.Ahead, maxAsk), p)
+	p.reader = newReader(members, n, t.Logger, min(cfg.Ahead, maxAsk), p)
 	p.log = p.reader.log
 	p.lanes = newLanes(cfg.Lanes, p.handle)
 	return p, nil
@@ -145,12 +178,16 @@ func newPartition(cfg GroupConfig, deps Deps, t Telemetry, m *metrics, n int) (*
 
 const maxAsk = 256 // messages asked for at once
 
-func newReader(js jetstream.JetStream, g events.Group, n int, log *slog.Logger, m *metrics, most int, w work) *reader {
+func newReader(members *membership, n int, log *slog.Logger, most int, w work) *reader {
+	g := members.group
 	return &reader{
-		js: js, group: g, partition: n, consumer: g.Consumer(n), log: log.With("group", g.Name, "partition", n),
-		metrics: m, most: most, work: w, ready: make(chan struct{}),
+		js: members.js, group: g, partition: n, consumer: g.Consumer(n), log: log.With("group", g.Name, "partition", n), members: members, seat: members.seats[n],
+		metrics: members.metrics, most: most, work: w, ready: make(chan struct{}),
 	}
 }
+
+// Member is this member's name among the others of the group, as `tidemark groups` and the logs show it.
+func (g *Group) Member() string { return g.membership.name }
 
 // Ready is closed when every partition is read, by this member or by another.
 func (g *Group) Ready() <-chan struct{} { return g.ready }
@@ -158,7 +195,7 @@ func (g *Group) Ready() <-chan struct{} { return g.ready }
 // Healthy says why the member takes no events in some partition, or nil.
 func (g *Group) Healthy() error {
 	var errs []error
-	for _, p := range g.members {
+	for _, p := range g.partitions {
 		if n := p.letters.refused.Load(); n > 0 {
 			errs = append(errs, fmt.Errorf("consumer group %s, partition %d: %d dead letters are refused by the broker; nothing new is taken", g.group.Name, p.number, n))
 		}
@@ -174,19 +211,18 @@ func (g *Group) Run(ctx context.Context) error {
 			return fmt.Errorf("consumer group %s: %w", g.group.Name, err)
 		}
 	}
-	life, endLife := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer endLife(nil)
 	var wg sync.WaitGroup
-	for _, p := range g.members {
-		wg.Go(func() { p.run(ctx, life, endLife) })
+	for _, p := range g.partitions {
+		wg.Go(func() { p.run(ctx) })
 	}
-	wg.Go(func() { closeWhenReady(ctx, g.ready, g.members) })
+	wg.Go(func() { g.membership.run(ctx) })
+	wg.Go(func() { closeWhenReady(ctx, g.ready, g.partitions) })
 	wg.Wait()
 	return nil
 }
 
-func closeWhenReady(ctx context.Context, ready chan struct{}, members []*partition) {
-	for _, p := range members {
+func closeWhenReady(ctx context.Context, ready chan struct{}, partitions []*partition) {
+	for _, p := range partitions {
 		select {
 		case <-p.reader.ready:
 		case <-ctx.Done():
@@ -201,7 +237,7 @@ func checkConsumer(ctx context.Context, js jetstream.JetStream, g events.Group, 
 	for failures := 1; ctx.Err() == nil; failures++ {
 		consumer, err := js.Consumer(ctx, g.Stream, g.Consumer(n))
 		if err == nil {
-			return sameConsumer(consumer.CachedInfo().Config, ConsumerConfig(g, n, 1))
+			return sameConsumer(consumer.CachedInfo().Config, ConsumerConfig(g, n, 1)) // the start is not compared: a group has begun once
 		}
 		if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 			return fmt.Errorf("%w: partition %d has no consumer %s on %s: %w", ErrTopology, n, g.Consumer(n), g.Stream, err)

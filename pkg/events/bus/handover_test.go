@@ -254,7 +254,7 @@ func TestOperatorMovesGroupBack(t *testing.T) {
 // TestAhead: a handler that hangs holds the partition back at the limit, and the owner keeps its pin though it asks for nothing.
 func TestAhead(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 1, single)
+	f := newFixture(t, 1, single, withoutMembers)
 	const ahead, total = 16, 100
 	r := newRecord()
 	release := make(chan struct{})

@@ -26,13 +26,18 @@ func topology(partitions int) events.Topology {
 		s, _ := full.Stream(name)
 		t.Streams = append(t.Streams, s)
 	}
+	for _, b := range full.Buckets {
+		if b.Name == events.BucketMembers {
+			t.Buckets = append(t.Buckets, b)
+		}
+	}
 	t.Groups = []events.Group{
 		{
 			Name: "readers", Stream: events.StreamOrders, Service: "test", Filter: "orders.{p}.*", Partitions: partitions,
 			AckWait: time.Minute, MaxPending: 2048, PinnedTTL: time.Second,
 		},
 		{
-			Name: "log", Stream: events.StreamOrders, Service: "test", Partitions: 1,
+			Name: "log", Stream: events.StreamOrders, Service: "test", Partitions: 1, Single: true,
 			AckWait: time.Minute, MaxPending: 2048, PinnedTTL: time.Second,
 		},
 	}
@@ -65,6 +70,9 @@ func newFixture(t *testing.T, partitions int, start func(testing.TB) *eventstest
 	f.log, _ = top.Group("log")
 	return f
 }
+
+// withoutMembers takes the bucket of the members away: all stand by on every partition.
+func withoutMembers(t *events.Topology) { t.Buckets = nil }
 
 func single(tb testing.TB) *eventstest.Server  { return eventstest.Start(tb) }
 func cluster(tb testing.TB) *eventstest.Server { return eventstest.StartCluster(tb) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -58,6 +59,7 @@ func (c LogConfig) Validate() error {
 // Log is one member that reads a stream in order. Others stand by.
 type Log struct {
 	cfg      LogConfig
+	members  *membership
 	reader   *reader
 	log      *slog.Logger
 	metrics  *metrics
@@ -90,7 +92,8 @@ func NewLog(cfg LogConfig, deps Deps) (*Log, error) {
 		cfg: cfg, metrics: m, tracing: newTracing(t), template: groupTemplate(cfg.Group), registry: deps.Encoder.Registry(),
 		letters: &letters{js: deps.JS, group: cfg.Group.Name, subjects: deps.Subjects, metrics: m},
 	}
-	l.reader = newReader(deps.JS, cfg.Group, 0, t.Logger, m, cfg.MaxBatch, l)
+	l.members = newMembership(deps.JS, cfg.Group, t.Logger, m)
+	l.reader = newReader(l.members, 0, t.Logger, cfg.MaxBatch, l)
 	l.log = l.reader.log
 	return l, nil
 }
@@ -112,14 +115,15 @@ func (l *Log) Run(ctx context.Context) error {
 	if err := checkConsumer(ctx, l.reader.js, l.cfg.Group, 0); err != nil {
 		return fmt.Errorf("log reader %s: %w", l.cfg.Group.Name, err)
 	}
-	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer end(nil)
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(l.cfg.Drain, func() { end(errStopping) }) })
-	defer stop()
-	l.life = life
+	var wg sync.WaitGroup
+	wg.Go(func() { l.members.run(ctx) })
 	l.reader.run(ctx)
+	wg.Wait()
 	return nil
 }
+
+// Member is this member's name among the others of the group, as `tidemark groups` and the logs show it.
+func (l *Log) Member() string { return l.members.name }
 
 // stranded: what a dead owner was sent, and a position that does not fit the consumer's, as after results were thrown away to compute them again.
 func (l *Log) stranded(ctx context.Context, info *jetstream.ConsumerInfo) (uint64, bool, error) {
@@ -154,6 +158,11 @@ func (l *Log) settled(ctx context.Context) (*jetstream.ConsumerInfo, error) {
 
 // read hands over what waits, batch by batch, until the term ends.
 func (l *Log) read(ctx context.Context, pull *puller) ending {
+	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(l.cfg.Drain, func() { end(errStopping) }) })
+	defer stop()
+	l.life = life // nothing runs now that could read it
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {

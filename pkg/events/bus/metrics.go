@@ -14,11 +14,11 @@ const scope = "github.com/tidemark/tidemark/pkg/events/bus"
 
 // metrics are the numbers of one group, with its name as the only attribute, made once: an event costs no allocation here.
 type metrics struct {
-	handled, retried, parked, duplicates, resets counter
-	refusing                                     gauge
-	duration                                     metric.Float64Histogram
-	timed                                        bool // false: nobody looks at durations, so no clock is read
-	with                                         metric.MeasurementOption
+	handled, retried, parked, duplicates, resets, rebalances counter
+	refusing, partitions                                     gauge
+	duration                                                 metric.Float64Histogram
+	timed                                                    bool // false: nobody looks at durations, so no clock is read
+	with                                                     metric.MeasurementOption
 }
 
 type counter struct {
@@ -51,6 +51,10 @@ func newMetrics(provider metric.MeterProvider, group string) (*metrics, error) {
 	m.parked = count("tidemark.bus.dead_lettered", "events parked as dead letters")
 	m.duplicates = count("tidemark.bus.duplicates", "deliveries of events that were done already")
 	m.resets = count("tidemark.bus.resets", "times that an owner started over from the ack floor")
+	m.rebalances = count("tidemark.bus.rebalances", "times that this member was given other partitions")
+	owned, err := meter.Int64UpDownCounter("tidemark.bus.partitions", metric.WithDescription("partitions that this member owns"), metric.WithUnit("{partition}"))
+	errs = append(errs, err)
+	m.partitions = gauge{owned, m.with}
 	refusing, err := meter.Int64UpDownCounter("tidemark.bus.refusing", metric.WithDescription("partitions that stopped because a dead letter could not be stored"), metric.WithUnit("{partition}"))
 	errs = append(errs, err)
 	m.refusing = gauge{refusing, m.with}

@@ -36,18 +36,15 @@ type partition struct {
 	high   uint64              // newest event that anybody may have handled before this term
 	redone map[uint64]struct{} // handled by us in an earlier term, above the ack floor: the broker sends them again
 
-	life     context.Context // of handlers: ends when a stopping member has no more time
+	life     context.Context // of handlers: ends when a member that stops, or gives the partition to another, has no more time
 	endLife  context.CancelCauseFunc
 	patience context.Context // of waits between tries: ends with the term
 }
 
 var errStopping = errors.New("the member of the consumer group stops")
 
-// run reads until ctx ends. Handlers run in life, which a stopping member ends when it has no more time.
-func (p *partition) run(ctx, life context.Context, endLife context.CancelCauseFunc) {
-	p.life, p.endLife = life, endLife
-	p.reader.run(ctx)
-}
+// run reads until ctx ends.
+func (p *partition) run(ctx context.Context) { p.reader.run(ctx) }
 
 // stranded: what a dead owner was sent and did not acknowledge would come only after AckWait.
 func (p *partition) stranded(_ context.Context, info *jetstream.ConsumerInfo) (uint64, bool, error) {
@@ -94,6 +91,8 @@ func (p *partition) settled(ctx context.Context) (*jetstream.ConsumerInfo, error
 
 // read accepts messages and hands them to the lanes until the term ends.
 func (p *partition) read(ctx context.Context, pull *puller) ending {
+	p.life, p.endLife = context.WithCancelCause(context.WithoutCancel(ctx)) // nothing runs now that could read it
+	defer p.endLife(nil)
 	patience, end := context.WithCancel(p.life)
 	p.patience = patience
 	defer end()
@@ -178,7 +177,7 @@ func (p *partition) take(pull *puller, m *nats.Msg) (why ending, over bool) {
 	case answerMessage:
 	}
 	seq, err := sequencesOf(m)
-	if err != nil || seq.consumer != p.next+1 {
+	if err != nil || seq.consumer != p.next+1 || p.next == 0 && p.movedBack(seq) {
 		return endJump, true // not acknowledged: it comes again after the reset
 	}
 	if seq.delivered > 1 {
@@ -196,6 +195,12 @@ func (p *partition) take(pull *puller, m *nats.Msg) (why ending, over bool) {
 	}
 	p.lanes.add(t)
 	return 0, false
+}
+
+// movedBack: the first event of a term is done already, so an operator has moved the group back since the term began.
+func (p *partition) movedBack(seq sequences) bool {
+	done, _ := p.window.known(seq.stream)
+	return done
 }
 
 // redelivered judges what the broker sends a second time within a term, because AckWait passed or an acknowledgement was lost.

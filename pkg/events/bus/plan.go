@@ -186,6 +186,7 @@ func planBucket(b events.Bucket, stored *jetstream.StreamConfig, replicas int) C
 	}
 	wanted := *stored
 	wanted.Description, wanted.Storage, wanted.Replicas = b.Description, jetstream.FileStorage, replicas
+	wanted.MaxAge, wanted.SubjectDeleteMarkerTTL = b.TTL, b.TTL
 	c.Differences = differences(*stored, wanted)
 	for i := range c.Differences {
 		c.Differences[i].Cure = streamCure(c.Differences[i])

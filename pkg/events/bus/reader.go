@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,13 +15,15 @@ import (
 	"github.com/tidemark/tidemark/pkg/events"
 )
 
-// reader reads one durable consumer while it holds the pin, and stands by while another member does. It knows the protocol of
+// reader reads one durable consumer while it is this member's and it holds the pin, and stands by while another member holds it. It knows the protocol of
 // ownership; what is done with the messages of a term is its work's.
 type reader struct {
 	js        jetstream.JetStream
 	group     events.Group
 	partition int
 	consumer  string
+	members   *membership
+	seat      *seat // of this partition
 	log       *slog.Logger
 	metrics   *metrics
 	most      int // messages asked for at once
@@ -30,7 +31,6 @@ type reader struct {
 
 	ready     chan struct{}
 	readyOnce sync.Once
-	owner     atomic.Bool
 }
 
 // work is what a reader does with the messages that it owns.
@@ -53,7 +53,7 @@ type ending int
 const (
 	endJump    ending = iota // the sequence broke: begin again
 	endPinLost               // another member owns the partition, or may
-	endStopped               // we are asked to stop
+	endStopped               // we are asked to stop, or the partition is another member's now
 	endGone                  // the consumer is not there any more
 )
 
@@ -67,17 +67,18 @@ const (
 	requestTimeout = 2 * time.Second
 	requestTries   = 4 // within requestTimeout: between two leaders nobody answers, and nothing says so
 	releaseTimeout = 2 * time.Second
+	orphanLook     = 5 * time.Second // between two looks at a partition that is another member's
 )
 
-// run reads until ctx ends.
+// run reads until ctx ends: the partition while it is ours, and an orphan where it is not.
 func (r *reader) run(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
-		pin, first, err := r.standBy(ctx)
-		if err == nil && ctx.Err() == nil {
-			err = r.own(ctx, pin, first)
-		}
-		if err == nil || ctx.Err() != nil {
+		turn, end := r.await(ctx)
+		err := r.serve(turn)
+		ended := turn.Err() != nil
+		end()
+		if err == nil || ended {
 			failures = 0
 			continue
 		}
@@ -86,6 +87,56 @@ func (r *reader) run(ctx context.Context) {
 		r.log.WarnContext(ctx, "reading failed, trying again", "error", err, "wait", wait)
 		sleep(ctx, wait)
 	}
+}
+
+// serve stands by until the broker gives us the partition, and reads until it is lost or the turn ends.
+func (r *reader) serve(turn context.Context) error {
+	pin, first, err := r.standBy(turn)
+	if err != nil || turn.Err() != nil {
+		return err
+	}
+	return r.own(turn, pin, first)
+}
+
+// await waits until the partition is ours, or nobody's. The context that it returns ends with ctx, and when the partition goes to another member.
+func (r *reader) await(ctx context.Context) (turn context.Context, end context.CancelFunc) {
+	look := time.NewTicker(jitter(orphanLook))
+	defer look.Stop()
+	var before orphan
+	for {
+		decided, mine, turn, changed := r.seat.state()
+		if mine {
+			return during(ctx, turn)
+		}
+		if decided {
+			r.readyOnce.Do(func() { close(r.ready) }) // another member reads it
+		}
+		select {
+		case <-ctx.Done():
+			return ctx, func() {}
+		case <-changed:
+		case <-look.C:
+			now, yes := r.orphaned(ctx)
+			if yes && now == before {
+				r.log.WarnContext(ctx, "events wait and nobody reads the partition: reading it, though it is another member's")
+				return during(ctx, turn)
+			}
+			before = now
+		}
+	}
+}
+
+// orphan is where a partition stands that nobody reads.
+type orphan struct{ floor, delivered uint64 }
+
+// orphaned reports whether events wait in a partition that nobody owns. It is so for a moment at each hand-over; it stays so where the member whose partition it is does not
+// read, or has another view of whose it is, as one of another version may have.
+func (r *reader) orphaned(ctx context.Context) (orphan, bool) {
+	info, err := r.info(ctx)
+	if err != nil { // look again later
+		return orphan{}, false
+	}
+	return orphan{floor: info.AckFloor.Stream, delivered: info.Delivered.Stream}, pinned(info) == "" && (info.NumPending > 0 || info.NumAckPending > 0)
 }
 
 // standBy waits until the broker gives us the pin. It is given with a message, to the request that has waited longest while nobody held
@@ -103,6 +154,9 @@ func (r *reader) standBy(ctx context.Context) (pin string, first uint64, err err
 		case <-ctx.Done():
 			return "", 0, nil
 		case <-look.C:
+			if ctx.Err() != nil {
+				continue
+			}
 			if err := r.look(ctx, pull); err != nil {
 				return "", 0, err
 			}
@@ -160,8 +214,12 @@ func (r *reader) look(ctx context.Context, pull *puller) error {
 // own reads term after term until the pin is lost or ctx ends.
 func (r *reader) own(ctx context.Context, pin string, first uint64) error {
 	r.log.DebugContext(ctx, "owns the partition", "pin", pin)
-	r.owner.Store(true)
-	defer r.owner.Store(false)
+	r.members.owns(r.partition, pin)
+	r.metrics.partitions.Add(ctx, 1, r.metrics.with)
+	defer func() {
+		r.metrics.partitions.Add(ctx, -1, r.metrics.with)
+		r.members.owns(r.partition, "")
+	}()
 	quick := 0
 	for {
 		started := time.Now()

@@ -23,7 +23,7 @@ func Apply(ctx context.Context, js jetstream.JetStream, t events.Topology, repli
 	if err != nil {
 		return fmt.Errorf("read the broker's topology: %w", err)
 	}
-	if err := refuse(changes); err != nil {
+	if err := errors.Join(refuse(changes), validateGroups(t.Groups)); err != nil {
 		return err
 	}
 	changed := make(map[string]bool, len(changes))
@@ -149,7 +149,9 @@ func applyBucket(ctx context.Context, js jetstream.JetStream, b events.Bucket, r
 	if b.Objects {
 		_, err = js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: b.Name, Description: b.Description, Storage: jetstream.FileStorage, Replicas: replicas})
 	} else {
-		_, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: b.Name, Description: b.Description, Storage: jetstream.FileStorage, Replicas: replicas})
+		_, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: b.Name, Description: b.Description, Storage: jetstream.FileStorage, Replicas: replicas, TTL: b.TTL, LimitMarkerTTL: b.TTL,
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("apply bucket %s: %w", b.Name, err)
@@ -161,20 +163,26 @@ func applyBucket(ctx context.Context, js jetstream.JetStream, b events.Bucket, r
 const pinGroup = "owner"
 
 // What is noted on streams and consumers. A member that was built for another partition count must not read, and a program that is older than the topology
-// must not put its own settings back.
+// must not put its own settings back. Operators find the consumers of a group by its name.
 const (
 	metadataPartitions = "tidemark.partitions"
 	metadataVersion    = "tidemark.topology"
+	metadataGroup      = "tidemark.group"
 )
 
 // applyConsumer makes or updates the consumer of one partition. It is never deleted: its ack floor is the group's offset.
 func applyConsumer(ctx context.Context, js jetstream.JetStream, g events.Group, p, replicas int) error {
 	want := ConsumerConfig(g, p, replicas)
 	stored, err := js.Consumer(ctx, g.Stream, g.Consumer(p))
-	if err == nil {
+	switch {
+	case err == nil:
 		want = keepConsumer(stored.CachedInfo().Config, want)
-	} else if !errors.Is(err, jetstream.ErrConsumerNotFound) {
+	case !errors.Is(err, jetstream.ErrConsumerNotFound):
 		return err
+	case g.FromNow:
+		if err := beginNow(ctx, js, g, &want); err != nil {
+			return err
+		}
 	}
 	consumer, err := js.CreateOrUpdateConsumer(ctx, g.Stream, want)
 	if err != nil {
@@ -182,6 +190,26 @@ func applyConsumer(ctx context.Context, js jetstream.JetStream, g events.Group, 
 	}
 	got := consumer.CachedInfo().Config
 	return mustHold("consumer", g.Consumer(p), differences(got, keepConsumer(got, want)))
+}
+
+// beginNow lets a consumer that is made begin behind what is stored, and where the group's first partition begins, if that is there already. It gets a sequence: a consumer that
+// delivers what is new could not be reset.
+func beginNow(ctx context.Context, js jetstream.JetStream, g events.Group, c *jetstream.ConsumerConfig) error {
+	c.DeliverPolicy = jetstream.DeliverByStartSequencePolicy
+	first, err := js.Consumer(ctx, g.Stream, g.Consumer(0))
+	if err == nil && first.CachedInfo().Config.OptStartSeq > 0 {
+		c.OptStartSeq = first.CachedInfo().Config.OptStartSeq
+		return nil
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return err
+	}
+	stream, err := js.Stream(ctx, g.Stream)
+	if err != nil {
+		return err
+	}
+	c.OptStartSeq = stream.CachedInfo().State.LastSeq + 1
+	return nil
 }
 
 // ConsumerConfig is the JetStream configuration of one partition of a group. MaxDeliver is unlimited and BackOff unset on purpose: the
@@ -192,6 +220,6 @@ func ConsumerConfig(g events.Group, partition, replicas int) jetstream.ConsumerC
 		DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckExplicitPolicy, AckWait: g.AckWait,
 		MaxDeliver: -1, MaxAckPending: g.MaxPending,
 		PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{pinGroup}, PinnedTTL: g.PinnedTTL,
-		Metadata: map[string]string{metadataPartitions: strconv.Itoa(g.Partitions)},
+		Metadata: map[string]string{metadataPartitions: strconv.Itoa(g.Partitions), metadataGroup: g.Name},
 	}
 }

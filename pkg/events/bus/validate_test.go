@@ -17,6 +17,13 @@ func TestGroupConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	good := topology(2).Groups[0]
 	handler := func(context.Context, bus.Delivery) error { return nil }
+	named := func(name string) events.Group {
+		g := good
+		g.Name = name
+		return g
+	}
+	spread := good
+	spread.Filter, spread.Partitions = "orders.*.*", 300
 	for name, c := range map[string]struct {
 		cfg  bus.GroupConfig
 		want []string
@@ -27,6 +34,11 @@ func TestGroupConfigIsChecked(t *testing.T) {
 			[]string{"lanes: is -1", "ahead: is -1", "timeout: is -1ns", "drain: is -1ns", "retries[1]: is -1ns"},
 		},
 		"ahead of what the broker allows": {bus.GroupConfig{Group: good, Handler: handler, Ahead: 4096}, []string{"ahead: is 4096, must be at most the group's max pending, 2048"}},
+		"a name that is no token":         {bus.GroupConfig{Group: named("a.b"), Handler: handler}, []string{`group: name: is "a.b", must be lower-case letters, digits and dashes`}},
+		"a name in capitals":              {bus.GroupConfig{Group: named("Notify"), Handler: handler}, []string{`group: name: is "Notify"`}},
+		"a name that begins with a digit": {bus.GroupConfig{Group: named("2nd"), Handler: handler}, []string{`group: name: is "2nd"`}},
+		"a long name":                     {bus.GroupConfig{Group: named(strings.Repeat("x", 33)), Handler: handler}, []string{"at most 32 characters"}},
+		"each would read everything":      {bus.GroupConfig{Group: spread, Handler: handler}, []string{"partitions: is 300, must be at least 1 and at most 256", `filter: is "orders.*.*", must hold "{p}"`}},
 		"no JetStream":                    {bus.GroupConfig{Group: good, Handler: handler}, []string{"JetStream: required"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,10 +156,10 @@ func TestFactConsumerConfig(t *testing.T) {
 	}
 }
 
-// TestFactStandbyGetsNothing: while the owner lives, nobody else is sent anything.
+// TestFactStandbyGetsNothing: while the owner lives, nobody else is sent anything, though it asks for everything.
 func TestFactStandbyGetsNothing(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 2, single)
+	f := newFixture(t, 2, single, withoutMembers)
 	owner, standby := newRecord(), newRecord()
 	f.join(bus.GroupConfig{Handler: owner.handle})
 	f.publishMany(50, 20)
