@@ -153,7 +153,7 @@ type letters struct {
 	groups map[string]int
 }
 
-// parked reads which keys have a letter. A letter's subject is its group and its key, so the stream's subjects say it all.
+// parked reads which keys have a letter. A letter's subject is its group, its partition and its key, so the stream's subjects say it all.
 func (c *checker) parked(ctx context.Context) (letters, error) {
 	l := letters{keys: make(map[string]bool), groups: make(map[string]int)}
 	stream, err := c.sys.js.Stream(ctx, events.StreamDLQ)
@@ -166,11 +166,11 @@ func (c *checker) parked(ctx context.Context) (letters, error) {
 	}
 	for subject := range maps.Keys(info.State.Subjects) {
 		tokens := strings.Split(subject, ".")
-		if len(tokens) < 3 {
+		if len(tokens) < 4 {
 			continue
 		}
 		group, groupErr := events.Untoken(tokens[1])
-		key, keyErr := events.Untoken(tokens[2])
+		key, keyErr := events.Untoken(tokens[3])
 		if groupErr != nil || keyErr != nil {
 			continue
 		}

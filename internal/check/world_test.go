@@ -241,7 +241,7 @@ func (w *world) change(f func()) {
 
 func (w *world) letter(group, key string) {
 	w.t.Helper()
-	if _, err := w.js.Publish(w.t.Context(), w.subjects.Letter(group, key), nil); err != nil {
+	if _, err := w.js.Publish(w.t.Context(), w.subjects.Letter(group, w.subjects.PartitionOf(key), key), nil); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -127,7 +127,7 @@ func defaultChannels() []Channel {
 			Types: []string{TypeEventLate}, Description: "events that a query did not count in some window, and why",
 		},
 		{
-			Name: "letters", Stream: StreamDLQ, Address: "dlq.{group}.{key}", Senders: allServices(),
+			Name: "letters", Stream: StreamDLQ, Address: "dlq.{group}.{partition}.{key}", Senders: allServices(),
 			Other: "an event as it came, whatever it was, with what went wrong in the headers Dlq-…", Description: "the dead letters of one group and key",
 		},
 		{
@@ -135,8 +135,12 @@ func defaultChannels() []Channel {
 			Other: "a letter's new state", Description: "the history of one dead letter: the last message is its state",
 		},
 		{
-			Name: "letter-jobs", Stream: StreamDLQCtl, Address: "dlqctl.job.{id}", Senders: allServices(),
+			Name: "letter-jobs", Stream: StreamDLQCtl, Address: "dlqctl.job.{group}.{id}", Senders: allServices(),
 			Other: "the state of a job over many letters", Description: "the history of one job over many letters",
+		},
+		{
+			Name: "crashes", Stream: StreamDLQCtl, Address: "dlqctl.crash.{group}.{partition}", Senders: allServices(),
+			Other: "what an owner tries after a crash", Description: "which event a partition's owner was handling when its process died",
 		},
 		{
 			Name: "timers", Stream: StreamTimers, Address: "timers.{partition}.{order}", Senders: []string{ServiceOrder},

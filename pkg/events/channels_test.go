@@ -135,7 +135,7 @@ func TestChannelsSpellTheirSubjects(t *testing.T) {
 	subjects := map[string]string{
 		"orders": s.Order("1"), "stock-orders": s.StockOrder("1"), "stock-items": s.StockSKU("a"), "notices": s.Notice("1", 2, "email"), "clicks": s.Click("ann"),
 		"tick-schedule": events.SubjectTickSchedule, "ticks": events.SubjectTick, "windows": s.Window("q", "k", 1), "commits": s.Commit("q", 0),
-		"late": s.Late("too_late", "q"), "letters": s.Letter(events.GroupNotify, "1"), "timers": s.Timer("1"), "timeouts": s.Timeout("1"),
+		"late": s.Late("too_late", "q"), "letters": s.Letter(events.GroupNotify, 3, "1"), "letter-states": s.LetterState(events.GroupNotify, "1"), "letter-jobs": s.Job(events.GroupNotify, "1"), "crashes": s.Crash(events.GroupNotify, 3), "timers": s.Timer("1"), "timeouts": s.Timeout("1"),
 	}
 	for _, name := range slices.Sorted(maps.Keys(subjects)) {
 		var matching []string

@@ -108,6 +108,7 @@ type Group struct {
 	Single      bool // one active member, the others stand by
 	FromNow     bool // begins, when it is made, behind what is stored then, and can't be moved back beyond that; else at the beginning
 	OwnPosition bool // its reader keeps its place with what it computes: the consumer follows it, and moving the consumer moves nothing
+	Independent bool // its events don't build on each other: one that failed does not hold back the later ones of its key
 	AckWait     time.Duration
 	MaxPending  int
 	PinnedTTL   time.Duration
@@ -173,6 +174,9 @@ func DefaultTopology(n int) Topology {
 	inventory.Single = true // one lock a warehouse: a second decider only makes conflicts
 	analytics := group(GroupAnalytics, StreamTimeline, ServiceAnalytics, "", "counts by event time, in the order of the log")
 	analytics.Partitions, analytics.Single, analytics.OwnPosition = 1, true, true
+	analytics.Independent = true // it skips what it can't read, in its place
+	notify := group(GroupNotify, StreamOrders, ServiceNotify, "orders.{p}.*", "tells the customer")
+	notify.Independent = true // a mail that can't be sent does not hold back the next one
 	const day = 24 * time.Hour
 	return Topology{
 		Partitions: n,
@@ -212,12 +216,12 @@ func DefaultTopology(n int) Topology {
 				Publishers: []string{ServiceAnalytics}, Readers: []string{ServiceAnalytics},
 			},
 			{
-				Name: StreamDLQ, Subjects: []string{"dlq.*.*"}, DiscardNew: true, MaxMsgs: 100_000, MaxMsgsPerSubject: 1000,
-				Description: "the dead letters: one subject a group and key", Publishers: allServices(), Readers: allServices(),
+				Name: StreamDLQ, Subjects: []string{"dlq.*.*.*"}, DiscardNew: true, MaxMsgs: 100_000, MaxMsgsPerSubject: 1000,
+				Description: "the dead letters: one subject a group, partition and key; a letter is the lock on its key", Publishers: allServices(), Readers: allServices(),
 			},
 			{
-				Name: StreamDLQCtl, Subjects: []string{"dlqctl.letter.*.*", "dlqctl.job.*"}, DenyDelete: true,
-				Description: "each message is a letter's new state and its audit entry", Publishers: allServices(), Readers: allServices(),
+				Name: StreamDLQCtl, Subjects: []string{"dlqctl.letter.*.*", "dlqctl.job.*.*", "dlqctl.crash.*.*"}, DenyDelete: true,
+				Description: "each message is a letter's or a job's new state and its audit entry; and what is being tried after a crash", Publishers: allServices(), Readers: allServices(),
 			},
 			{
 				Name: StreamTimers, Partitions: n, Subjects: []string{"timers.*.*", "timeouts.*.*"}, Schedules: true, MaxAge: 7 * day,
@@ -229,7 +233,7 @@ func DefaultTopology(n int) Topology {
 			inventory,
 			group(GroupOrderStock, StreamStock, ServiceOrder, "stock.main.{p}.*", "asks for payment when stock is reserved, and ends the order"),
 			group(GroupOrderDeadlines, StreamTimers, ServiceOrder, "timeouts.{p}.*", "ends the order that is still open at its deadline"),
-			group(GroupNotify, StreamOrders, ServiceNotify, "orders.{p}.*", "tells the customer"),
+			notify,
 			analytics,
 		},
 		Buckets: []Bucket{
@@ -299,5 +303,43 @@ func (s Subjects) Late(reason, query string) string {
 	return "late." + Token(reason) + "." + Token(query)
 }
 
-// Letter is the subject of a group's dead letters with one key.
-func (s Subjects) Letter(group, key string) string { return "dlq." + Token(group) + "." + Token(key) }
+// Letter is the subject of a group's dead letters with one key. The partition is the one that the event was read from, so that its owner finds what
+// it owns, also where an event's key is not what its partition was computed from.
+func (s Subjects) Letter(group string, partition int, key string) string {
+	return "dlq." + Token(group) + "." + strconv.Itoa(partition) + "." + Token(key)
+}
+
+// Letters filters the dead letters of all groups.
+func (s Subjects) Letters() string { return "dlq.*.*.*" }
+
+// LettersOfGroup filters the dead letters of one group.
+func (s Subjects) LettersOfGroup(group string) string { return "dlq." + Token(group) + ".*.*" }
+
+// LettersOfPartition filters the dead letters of one partition of a group.
+func (s Subjects) LettersOfPartition(group string, partition int) string {
+	return "dlq." + Token(group) + "." + strconv.Itoa(partition) + ".*"
+}
+
+// LettersOfKey filters the dead letters of one key of a group.
+func (s Subjects) LettersOfKey(group, key string) string {
+	return "dlq." + Token(group) + ".*." + Token(key)
+}
+
+// LetterState is the subject of a letter's states; the last message is the current one.
+func (s Subjects) LetterState(group, id string) string {
+	return "dlqctl.letter." + Token(group) + "." + Token(id)
+}
+
+// Job is the subject of a job on dead letters; the last message is its state.
+func (s Subjects) Job(group, id string) string { return "dlqctl.job." + Token(group) + "." + Token(id) }
+
+// JobsOfGroup filters the jobs of one group, Jobs those of all.
+func (s Subjects) JobsOfGroup(group string) string { return "dlqctl.job." + Token(group) + ".*" }
+
+// Jobs filters the jobs of all groups.
+func (s Subjects) Jobs() string { return "dlqctl.job.*.*" }
+
+// Crash is the subject of what a partition's owners tried after a crash.
+func (s Subjects) Crash(group string, partition int) string {
+	return "dlqctl.crash." + Token(group) + "." + strconv.Itoa(partition)
+}

@@ -174,19 +174,22 @@ func TestSubjectsFitStreamsAndGroups(t *testing.T) {
 			stream string
 			keyed  bool // read by one partition of each group that has partitions
 		}{
-			s.Order(key):                      {events.StreamOrders, true},
-			s.StockOrder(key):                 {events.StreamStock, true},
-			s.StockSKU(key):                   {events.StreamStock, false},
-			s.Notice(key, 2, "email"):         {events.StreamNotices, false},
-			s.Timer(key):                      {events.StreamTimers, false},
-			s.Timeout(key):                    {events.StreamTimers, true},
-			s.Window("q", key, 1):             {events.StreamWindows, false},
-			s.Commit("q", 0):                  {events.StreamWindows, false},
-			s.Late("too_late", key):           {events.StreamLate, false},
-			s.Letter(events.GroupNotify, key): {events.StreamDLQ, false},
-			s.Click(key):                      {events.StreamClicks, false},
-			events.SubjectTick:                {events.StreamTicks, false},
-			events.SubjectTickSchedule:        {events.StreamTicks, false},
+			s.Order(key):                           {events.StreamOrders, true},
+			s.StockOrder(key):                      {events.StreamStock, true},
+			s.StockSKU(key):                        {events.StreamStock, false},
+			s.Notice(key, 2, "email"):              {events.StreamNotices, false},
+			s.Timer(key):                           {events.StreamTimers, false},
+			s.Timeout(key):                         {events.StreamTimers, true},
+			s.Window("q", key, 1):                  {events.StreamWindows, false},
+			s.Commit("q", 0):                       {events.StreamWindows, false},
+			s.Late("too_late", key):                {events.StreamLate, false},
+			s.Letter(events.GroupNotify, 3, key):   {events.StreamDLQ, false},
+			s.LetterState(events.GroupNotify, key): {events.StreamDLQCtl, false},
+			s.Job(events.GroupNotify, key):         {events.StreamDLQCtl, false},
+			s.Crash(events.GroupNotify, 3):         {events.StreamDLQCtl, false},
+			s.Click(key):                           {events.StreamClicks, false},
+			events.SubjectTick:                     {events.StreamTicks, false},
+			events.SubjectTickSchedule:             {events.StreamTicks, false},
 		} {
 			for _, stream := range topology.Streams {
 				if coveredByOne(stream.Subjects, subject) != (stream.Name == want.stream) {

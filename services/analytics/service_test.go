@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidemark/tidemark/pkg/events"
-	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
 
@@ -142,7 +142,7 @@ func TestWhatCannotBeReadIsParkedAndTheRestFlows(t *testing.T) {
 	}
 	var reasons []string
 	for _, m := range s.stored(events.StreamDLQ, "dlq.") {
-		reasons = append(reasons, m.header.Get(bus.LetterReason))
+		reasons = append(reasons, m.header.Get(deadletter.HeaderReason))
 	}
 	if want := []string{"undecodable", "schema", "undecodable", "undecodable"}; !slices.Equal(reasons, want) {
 		t.Errorf("dead letters: got %v, want %v", reasons, want)

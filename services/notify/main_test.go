@@ -309,7 +309,7 @@ func (s *site) letter(order string) *jetstream.RawStreamMsg {
 	}
 	var msg *jetstream.RawStreamMsg
 	eventstest.Eventually(s.tb, limit, "there is a dead letter of order "+order, func() bool {
-		msg, err = stream.GetLastMsgForSubject(s.tb.Context(), s.subjects.Letter(events.GroupNotify, order))
+		msg, err = stream.GetLastMsgForSubject(s.tb.Context(), s.subjects.Letter(events.GroupNotify, s.subjects.PartitionOf(order), order))
 		return err == nil
 	})
 	return msg

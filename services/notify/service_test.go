@@ -15,6 +15,7 @@ import (
 	"github.com/tidemark/tidemark/internal/mailsink"
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
 
@@ -138,10 +139,10 @@ func TestAPermanentRefusalIsADeadLetterAtOnce(t *testing.T) {
 	s.start(Config{})
 	s.order("o1", placed("o1", "c1"))
 	l := s.letter("o1")
-	if reason, attempts := l.Header.Get(bus.LetterReason), l.Header.Get(bus.LetterAttempts); reason != string(bus.ReasonPermanent) || attempts != "1" {
+	if reason, attempts := l.Header.Get(deadletter.HeaderReason), l.Header.Get(deadletter.HeaderAttempts); reason != string(deadletter.ReasonPermanent) || attempts != "1" {
 		t.Errorf("reason %s after %s attempts, want permanent after 1", reason, attempts)
 	}
-	if text := l.Header.Get(bus.LetterError); !strings.Contains(text, "550") || strings.Contains(text, "ann") {
+	if text := l.Header.Get(deadletter.HeaderError); !strings.Contains(text, "550") || strings.Contains(text, "ann") {
 		t.Errorf("the letter says %q: want the answer, and no address", text)
 	}
 }
@@ -152,7 +153,7 @@ func TestAnInvalidAddressIsADeadLetter(t *testing.T) {
 	s.address("c1", "ann@customers.example\r\nBcc: eve@evil.example")
 	s.start(Config{})
 	s.order("o1", placed("o1", "c1"))
-	if text := s.letter("o1").Header.Get(bus.LetterError); !strings.Contains(text, "address is not valid") || strings.Contains(text, "ann") {
+	if text := s.letter("o1").Header.Get(deadletter.HeaderError); !strings.Contains(text, "address is not valid") || strings.Contains(text, "ann") {
 		t.Errorf("the letter says %q", text)
 	}
 	if s.sink.Total() != 0 {
@@ -167,7 +168,7 @@ func TestAnEventUnderAnotherOrdersSubjectIsADeadLetter(t *testing.T) {
 	s.address("c1", "ann@customers.example")
 	s.start(Config{})
 	s.order("o1", placed("o2", "c1"))
-	if reason := s.letter("o1").Header.Get(bus.LetterReason); reason != string(bus.ReasonPermanent) {
+	if reason := s.letter("o1").Header.Get(deadletter.HeaderReason); reason != string(deadletter.ReasonPermanent) {
 		t.Errorf("reason %s", reason)
 	}
 	if s.sink.Total() != 0 {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/tidemark/tidemark/internal/mailsink"
 	"github.com/tidemark/tidemark/pkg/events"
-	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 	"github.com/tidemark/tidemark/pkg/events/fail"
 )
@@ -138,8 +138,8 @@ func TestAPermanentFailureOfOneChannelLeavesTheOther(t *testing.T) {
 	s.start(Config{WebhookURL: r.URL, WebhookSecret: secret, Retries: manyRetries()})
 	s.order("o1", placed("o1", "c1"))
 	l := s.letter("o1")
-	if reason := l.Header.Get(bus.LetterReason); reason != string(bus.ReasonPermanent) || !strings.Contains(l.Header.Get(bus.LetterError), "550") {
-		t.Errorf("letter: %s, %s", reason, l.Header.Get(bus.LetterError))
+	if reason := l.Header.Get(deadletter.HeaderReason); reason != string(deadletter.ReasonPermanent) || !strings.Contains(l.Header.Get(deadletter.HeaderError), "550") {
+		t.Errorf("letter: %s, %s", reason, l.Header.Get(deadletter.HeaderError))
 	}
 	s.notice("o1", 1, channelWebhook) // it was sent before the letter
 	if n := len(r.seen()); n != 3 {
@@ -154,7 +154,7 @@ func TestARefusedWebhookIsADeadLetter(t *testing.T) {
 	s.start(Config{WebhookURL: r.URL + "/path?token=hunter2", WebhookSecret: secret})
 	s.order("o1", placed("o1", "nobody"))
 	l := s.letter("o1")
-	if reason, text := l.Header.Get(bus.LetterReason), l.Header.Get(bus.LetterError); reason != string(bus.ReasonPermanent) || !strings.Contains(text, "410") {
+	if reason, text := l.Header.Get(deadletter.HeaderReason), l.Header.Get(deadletter.HeaderError); reason != string(deadletter.ReasonPermanent) || !strings.Contains(text, "410") {
 		t.Errorf("letter: %s, %s", reason, text)
 	}
 	if len(r.seen()) != 1 {

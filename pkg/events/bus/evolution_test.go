@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/deadletter"
 )
 
 // A group reads every version of a type as the newest. What is newer than its catalogue, or can't be upcast, is parked as it was stored, with the fields that
@@ -75,14 +76,14 @@ func TestGroupReadsTheNewestVersion(t *testing.T) {
 			t.Errorf("%s is handled as %s, want %s", key, got[key], w)
 		}
 	}
-	reasons := map[string]bus.Reason{"three": bus.ReasonUnknownType, "broken": bus.ReasonUndecodable}
+	reasons := map[string]deadletter.Reason{"three": deadletter.ReasonUnsupportedVersion, "broken": deadletter.ReasonUndecodable}
 	letters := f.lettersStored()
 	if len(letters) != len(reasons) {
 		t.Errorf("%d dead letters, want %d", len(letters), len(reasons))
 	}
 	for _, l := range letters {
-		key := l.Header.Get(bus.LetterKey)
-		if l.Header.Get(bus.LetterReason) != string(reasons[key]) || l.Header.Get("ce-type") != types[key] || !bytes.Equal(l.Data, stored[key]) {
+		key := l.Header.Get(deadletter.HeaderKey)
+		if l.Header.Get(deadletter.HeaderReason) != string(reasons[key]) || l.Header.Get("ce-type") != types[key] || !bytes.Equal(l.Data, stored[key]) {
 			t.Errorf("%s is parked as %v %s", key, l.Header, l.Data)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 	"github.com/tidemark/tidemark/pkg/events/fail"
 )
@@ -84,9 +85,9 @@ func ExampleGroup() {
 			panic(err)
 		}
 		for { // the letter is stored at about the same time
-			letter, err := dlq.GetLastMsgForSubject(ctx, deps.Subjects.Letter(declared.Name, "o-2"))
+			letter, err := dlq.GetLastMsgForSubject(ctx, deps.Subjects.Letter(declared.Name, deps.Subjects.PartitionOf("o-2"), "o-2"))
 			if err == nil {
-				fmt.Println("dead letter", letter.Header.Get(bus.LetterReason), letter.Header.Get(bus.LetterError))
+				fmt.Println("dead letter", letter.Header.Get(deadletter.HeaderReason), letter.Header.Get(deadletter.HeaderError))
 				break
 			}
 		}

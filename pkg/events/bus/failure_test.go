@@ -14,6 +14,7 @@ import (
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 	"github.com/tidemark/tidemark/pkg/events/fail"
 )
@@ -38,20 +39,20 @@ func TestFailures(t *testing.T) {
 		name     string
 		handler  func(attempt int) error
 		attempts int
-		reason   bus.Reason
+		reason   deadletter.Reason
 	}{
 		{"success", always(nil), 1, ""},
 		{"transient, then success", until(4), 4, ""},
-		{"exhausted", always(boom), 4, bus.ReasonExhausted},
-		{"permanent", always(fmt.Errorf("charge: %w", fail.Permanent(boom))), 1, bus.ReasonPermanent},
-		{"permanent in a joined error", always(errors.Join(boom, fail.Permanent(boom))), 1, bus.ReasonPermanent},
-		{"waits as told", always(fail.RetryAfter(time.Millisecond, boom)), 4, bus.ReasonExhausted},
-		{"panic, three times", panics, 3, bus.ReasonPanic},
-		{"payload is none", always(fmt.Errorf("%w: x", events.ErrUndecodable)), 1, bus.ReasonUndecodable},
-		{"schema", always(fmt.Errorf("%w: x", events.ErrSchema)), 1, bus.ReasonSchema},
-		{"unknown type", always(fmt.Errorf("%w: x", events.ErrUnknownType)), 1, bus.ReasonUnknownType},
-		{"a time-out of its own is transient", always(context.DeadlineExceeded), 4, bus.ReasonExhausted},
-		{"a cancellation that is not ours is transient", always(context.Canceled), 4, bus.ReasonExhausted},
+		{"exhausted", always(boom), 4, deadletter.ReasonExhausted},
+		{"permanent", always(fmt.Errorf("charge: %w", fail.Permanent(boom))), 1, deadletter.ReasonPermanent},
+		{"permanent in a joined error", always(errors.Join(boom, fail.Permanent(boom))), 1, deadletter.ReasonPermanent},
+		{"waits as told", always(fail.RetryAfter(time.Millisecond, boom)), 4, deadletter.ReasonExhausted},
+		{"panic, three times", panics, 3, deadletter.ReasonPanic},
+		{"payload is none", always(fmt.Errorf("%w: x", events.ErrUndecodable)), 1, deadletter.ReasonUndecodable},
+		{"schema", always(fmt.Errorf("%w: x", events.ErrSchema)), 1, deadletter.ReasonSchema},
+		{"unknown type", always(fmt.Errorf("%w: x", events.ErrUnknownType)), 1, deadletter.ReasonUnknownType},
+		{"a time-out of its own is transient", always(context.DeadlineExceeded), 4, deadletter.ReasonExhausted},
+		{"a cancellation that is not ours is transient", always(context.Canceled), 4, deadletter.ReasonExhausted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -93,7 +94,7 @@ func TestFailures(t *testing.T) {
 }
 
 // checkLetter compares a letter with the event that it was made of: the first of the stream, with the key "a key".
-func checkLetter(t *testing.T, f *fixture, letter *jetstream.RawStreamMsg, reason bus.Reason, attempts int) {
+func checkLetter(t *testing.T, f *fixture, letter *jetstream.RawStreamMsg, reason deadletter.Reason, attempts int) {
 	t.Helper()
 	stream, err := f.js.Stream(t.Context(), events.StreamOrders)
 	if err != nil {
@@ -103,7 +104,7 @@ func checkLetter(t *testing.T, f *fixture, letter *jetstream.RawStreamMsg, reaso
 	if err != nil {
 		t.Fatal(err)
 	}
-	if letter.Subject != "dlq.readers.a=20key" {
+	if letter.Subject != "dlq.readers.0.a=20key" {
 		t.Errorf("subject %s", letter.Subject)
 	}
 	if string(letter.Data) != string(original.Data) {
@@ -121,16 +122,16 @@ func checkLetter(t *testing.T, f *fixture, letter *jetstream.RawStreamMsg, reaso
 		t.Error("headers that the broker wrote must not be copied")
 	}
 	for name, want := range map[string]string{
-		nats.MsgIdHdr: "readers:ORDERS:1", bus.LetterID: "readers:ORDERS:1", bus.LetterGroup: "readers", bus.LetterReason: string(reason),
-		bus.LetterStream: "ORDERS", bus.LetterSubject: original.Subject, bus.LetterSequence: "1", bus.LetterKey: "a%20key",
-		bus.LetterAttempts: fmt.Sprint(attempts), bus.LetterTime: original.Time.UTC().Format(time.RFC3339Nano),
+		deadletter.HeaderID: "readers:ORDERS:1", deadletter.HeaderGroup: "readers", deadletter.HeaderReason: string(reason),
+		deadletter.HeaderStream: "ORDERS", deadletter.HeaderSubject: original.Subject, deadletter.HeaderSequence: "1", deadletter.HeaderKey: "a%20key",
+		deadletter.HeaderAttempts: fmt.Sprint(attempts), deadletter.HeaderTime: original.Time.UTC().Format(time.RFC3339Nano),
 	} {
 		if got := letter.Header.Get(name); got != want {
 			t.Errorf("header %s is %q, want %q", name, got, want)
 		}
 	}
-	if e := letter.Header.Get(bus.LetterError); e == "" || strings.ContainsAny(e, "\r\n") {
-		t.Errorf("header %s is %q, want one line", bus.LetterError, e)
+	if e := letter.Header.Get(deadletter.HeaderError); e == "" || strings.ContainsAny(e, "\r\n") {
+		t.Errorf("header %s is %q, want one line", deadletter.HeaderError, e)
 	}
 }
 
@@ -153,8 +154,8 @@ func TestUndecodable(t *testing.T) {
 	}
 	keys := map[string]bool{}
 	for _, l := range letters {
-		keys[l.Header.Get(bus.LetterKey)] = true
-		if reason := l.Header.Get(bus.LetterReason); reason != string(bus.ReasonUndecodable) {
+		keys[l.Header.Get(deadletter.HeaderKey)] = true
+		if reason := l.Header.Get(deadletter.HeaderReason); reason != string(deadletter.ReasonUndecodable) {
 			t.Errorf("reason %s", reason)
 		}
 	}
@@ -206,7 +207,7 @@ func TestTimeout(t *testing.T) {
 	if len(letters) != 1 {
 		t.Fatalf("%d dead letters, want 1", len(letters))
 	}
-	checkLetter(t, f, letters[0], bus.ReasonExhausted, 4)
+	checkLetter(t, f, letters[0], deadletter.ReasonExhausted, 4)
 }
 
 // TestRefusedLetter: without room for a letter the partition stops, says so, and goes on when there is room. Nothing is lost.
@@ -269,7 +270,7 @@ func TestLargeLetter(t *testing.T) {
 	f.join(bus.GroupConfig{Handler: func(context.Context, bus.Delivery) error { return fail.Permanent(errors.New("never")) }})
 	f.settled(f.group)
 	letters := f.lettersStored()
-	if len(letters) != 1 || letters[0].Header.Get(bus.LetterOmitted) != "data" || len(letters[0].Data) != 0 {
+	if len(letters) != 1 || letters[0].Header.Get(deadletter.HeaderOmitted) != "data" || len(letters[0].Data) != 0 {
 		t.Fatalf("%d dead letters, want 1 without its data", len(letters))
 	}
 }

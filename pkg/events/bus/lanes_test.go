@@ -212,19 +212,6 @@ func TestQueue(t *testing.T) {
 	})
 }
 
-func TestHeaderText(t *testing.T) {
-	t.Parallel()
-	long := make([]byte, 3000)
-	for i := range long {
-		long[i] = "é"[i%2]
-	}
-	for in, want := range map[string]string{"a\r\nb\tc": "a  b c", " x \x00": "x", "caf\xe9": "caf", "naïve": "naïve", string(long): string(long[:1024])} {
-		if got := headerText(in); got != want {
-			t.Errorf("headerText(%.20q) = %.20q (%d bytes), want %.20q", in, got, len(got), want)
-		}
-	}
-}
-
 func TestOrigin(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{"ORDERS 17 > > orders.1.o id": "ORDERS 17", "ORDERS": "TIMELINE 3", "": "TIMELINE 3"} {

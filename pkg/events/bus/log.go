@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/deadletter"
 )
 
 // BatchHandler handles events in the order of the log. When it returns nil, all of them are acknowledged; it has stored their effect and its
@@ -273,7 +274,7 @@ func (l *Log) deliver(ctx context.Context, batch []*task) bool {
 func (l *Log) park(ctx context.Context, t *task) bool {
 	v := verdict{reason: reasonOf(t.delivery.Err), err: t.delivery.Err, traceparent: t.delivery.Event.TraceParent}
 	if v.reason == "" { // of a Check: it says that the event can't be read, whatever its kind
-		v.reason = ReasonUndecodable
+		v.reason = deadletter.ReasonUndecodable
 	}
 	err := l.letters.park(ctx, t, v, func() { _ = t.msg.InProgress() }, func(err error) {
 		l.log.ErrorContext(l.life, "dead letter refused: the reader stands still until it is stored", "error", err, "sequence", t.seq.stream)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
 
@@ -233,7 +234,7 @@ func TestLogPassesWhatCannotBeRead(t *testing.T) {
 	if fmt.Sprint(l.counted, l.unread) != "[1 3] [2 4]" {
 		t.Errorf("counted %v, not read %v; want 1, 3 and 2, 4", l.counted, l.unread)
 	}
-	if letters := f.lettersStored(); len(letters) != 2 || letters[0].Header.Get(bus.LetterID) != "log:ORDERS:2" {
+	if letters := f.lettersStored(); len(letters) != 2 || letters[0].Header.Get(deadletter.HeaderID) != "log:ORDERS:2" {
 		t.Errorf("%d dead letters, want 2", len(letters))
 	}
 }
@@ -251,7 +252,7 @@ func TestLogChecks(t *testing.T) {
 		return nil
 	}}, f.js)
 	eventstest.Eventually(t, 10*time.Second, "all are read", l.reached(3))
-	if letters := f.lettersStored(); len(letters) != 1 || letters[0].Header.Get(bus.LetterReason) != string(bus.ReasonSchema) {
+	if letters := f.lettersStored(); len(letters) != 1 || letters[0].Header.Get(deadletter.HeaderReason) != string(deadletter.ReasonSchema) {
 		t.Errorf("%d dead letters, want 1 because of its schema", len(letters))
 	}
 	if fmt.Sprint(l.unread) != "[2]" {

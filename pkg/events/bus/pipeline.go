@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/fail"
 )
 
@@ -65,10 +66,10 @@ func (p *partition) try(t *task) (v verdict, done bool) {
 		case v.reason != "":
 			return v, false
 		case panics > 2: // twice may be an accident
-			v.reason = ReasonPanic
+			v.reason = deadletter.ReasonPanic
 			return v, false
 		case attempt > len(p.retries):
-			v.reason = ReasonExhausted
+			v.reason = deadletter.ReasonExhausted
 			return v, false
 		}
 		p.metrics.retried.add(p.life)
