@@ -12,12 +12,14 @@ import (
 	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/internal/telemetry"
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/asyncapi"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 )
 
 type topologyCmd struct {
-	Show  topologyShowCmd  `cmd:"" help:"Print the streams and consumer groups."`
-	Apply topologyApplyCmd `cmd:"" help:"Make or update them on a broker; --dry-run says what would change."`
+	Show     topologyShowCmd     `cmd:"" help:"Print the streams and consumer groups."`
+	AsyncAPI topologyAsyncAPICmd `cmd:"" name:"asyncapi" help:"Print the AsyncAPI 3 document: who sends and receives what, where, in which form."`
+	Apply    topologyApplyCmd    `cmd:"" help:"Make or update them on a broker; --dry-run says what would change."`
 }
 
 type topologyShowCmd struct {
@@ -46,6 +48,36 @@ func (c *topologyShowCmd) Run(a *app) error {
 		fmt.Fprintf(w, "%s\t%s, %d partitions\t%s\n", g.Name, g.Stream, g.Partitions, g.Description)
 	}
 	return w.Flush()
+}
+
+type topologyAsyncAPICmd struct {
+	Host string `default:"127.0.0.1:4222" help:"The NATS server that the document names, host:port."`
+	JSON bool   `name:"json" help:"On one line."`
+}
+
+// Run prints the document; it needs no broker.
+func (c *topologyAsyncAPICmd) Run(a *app) error {
+	registry, err := events.NewRegistry()
+	if err != nil {
+		return err
+	}
+	t := events.DefaultTopology(0)
+	document, err := asyncapi.New(&t, registry, asyncapi.Info{
+		Title: "Tidemark", Version: program.Version(), Host: c.Host,
+		Description: "An event-driven order system on NATS JetStream: what its services publish, and what each consumer group reads.",
+	})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return json.NewEncoder(a.stdout).Encode(document)
+	}
+	out, err := document.JSON()
+	if err != nil {
+		return err
+	}
+	_, err = a.stdout.Write(out)
+	return err
 }
 
 type topologyApplyCmd struct {

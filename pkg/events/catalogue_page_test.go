@@ -45,7 +45,7 @@ func TestCataloguePageIsUpToDate(t *testing.T) {
 	for _, line := range readGolden(t, events.TypeOrderPlaced).headerLines() {
 		b.WriteString(line + "\n")
 	}
-	b.WriteString("```\n")
+	b.WriteString("```\n\nThe same for tools, as an AsyncAPI 3 document: `tidemark topology asyncapi`.\n")
 	for _, eventType := range r.Types() {
 		raw, _ := r.Schema(eventType)
 		var s schemaDoc
@@ -70,8 +70,8 @@ func traffic(b *strings.Builder, topology *events.Topology, eventType string) {
 		}
 		var readers []string
 		for _, g := range topology.Groups {
-			if !slices.Contains(g.Handles, eventType) || !slices.ContainsFunc(topology.ChannelsOf(g.Stream), func(of events.Channel) bool { return of.Name == c.Name }) ||
-				g.Filter != "" && !covers(c.Filter(), g.FilterOf(0)) {
+			kept := slices.ContainsFunc(topology.ChannelsOf(g.Stream), func(of events.Channel) bool { return of.Name == c.Name })
+			if !kept || !g.Reads(c) || !slices.Contains(g.Handles, eventType) {
 				continue
 			}
 			name := g.Name

@@ -68,6 +68,23 @@ func (t *Topology) TypesOf(stream string) []string {
 	return slices.Compact(types)
 }
 
+// Reads reports whether what is published on a channel can be within the group's filter.
+func (g Group) Reads(c Channel) bool {
+	if g.Filter == "" {
+		return true
+	}
+	filter, subject := strings.Split(g.FilterOf(0), "."), strings.Split(c.Filter(), ".")
+	for i := range filter {
+		if filter[i] == ">" {
+			return true
+		}
+		if i >= len(subject) || filter[i] != subject[i] && filter[i] != "*" && subject[i] != "*" {
+			return false
+		}
+	}
+	return len(filter) == len(subject)
+}
+
 // handledBy are the event types that a group's handler answers. It passes over all others, also those that it does not know. A test in each service
 // asks the handlers themselves.
 func handledBy(group string) []string {

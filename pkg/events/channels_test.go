@@ -149,6 +149,17 @@ func TestChannelsSpellTheirSubjects(t *testing.T) {
 			t.Errorf("%s matches the channels %q, want %s alone", subjects[name], matching, name)
 		}
 	}
+	for _, c := range []struct {
+		filter, address string
+		want            bool
+	}{
+		{"a.{p}.*", "a.{partition}.{key}", true}, {"a.{p}.*", "a.sku.{key}", false}, {"a.{p}.*", "a.{partition}", false}, {"a.{p}", "a.{partition}.{key}", false},
+		{"a.>", "a.{partition}.{key}", true}, {"b.{p}", "a.{partition}", false}, {"", "a", true},
+	} {
+		if got := (events.Group{Filter: c.filter}).Reads(events.Channel{Address: c.address}); got != c.want {
+			t.Errorf("a group with the filter %q reads %q: %t", c.filter, c.address, got)
+		}
+	}
 	if got := topology.Channels[0].Parameters(); !slices.Equal(got, []string{"partition", "order"}) {
 		t.Errorf("parameters %q", got)
 	}
