@@ -19,7 +19,7 @@ func BenchmarkApply(b *testing.B) {
 	for i := range keys {
 		keys[i] = "key-" + strconv.Itoa(i)
 	}
-	e := mustNew(b, window.Config{Windows: window.Tumbling(time.Minute, 0), Bound: time.Minute, Aggregate: window.Sum})
+	e := mustNew(b, window.Config{Windows: window.Tumbling(time.Minute, 0), Bound: time.Minute, Aggregate: window.Sum()})
 	b.ReportAllocs()
 	i, results := 0, 0
 	for b.Loop() {
@@ -28,7 +28,7 @@ func BenchmarkApply(b *testing.B) {
 		results += len(out.Results)
 		i++
 	}
-	if c := e.Counts(); c.Read != c.Counted {
+	if c := e.Counts(); c.Read() != c.Counted {
 		b.Fatalf("not all were counted: %+v", c)
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")

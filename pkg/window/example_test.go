@@ -29,10 +29,10 @@ func ExampleEngine_Apply() {
 		w, _ := orders.Watermark()
 		fmt.Println(eventTime, out.Verdict, "watermark", clock(w))
 		for _, r := range out.Results {
-			fmt.Printf("  %s to %s: %d orders\n", clock(r.Start), clock(r.End), r.Value)
+			fmt.Printf("  %s to %s: %d orders\n", clock(r.Start), clock(r.End), r.Value.Number)
 		}
 		for _, missed := range out.Missed {
-			fmt.Printf("  %s: missed %s to %s\n", out.Reason, clock(missed.Start), clock(missed.End))
+			fmt.Printf("  %s: missed %s to %s\n", out.Verdict, clock(missed.Start), clock(missed.End))
 		}
 	}
 	// Output:
@@ -41,13 +41,13 @@ func ExampleEngine_Apply() {
 	// 09:00:58 counted watermark 09:00:55
 	// 09:01:12 counted watermark 09:01:02
 	//   09:00:00 to 09:01:00: 2 orders
-	// 09:00:59 late watermark 09:01:02
+	// 09:00:59 too_late watermark 09:01:02
 	//   too_late: missed 09:00:00 to 09:01:00
 }
 
 // A sum for each key.
 func ExampleConfig_aggregate() {
-	revenue, err := window.New(window.Config{Windows: window.Tumbling(time.Minute, 0), Aggregate: window.Sum})
+	revenue, err := window.New(window.Config{Windows: window.Tumbling(time.Minute, 0), Aggregate: window.Sum()})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -57,7 +57,7 @@ func ExampleConfig_aggregate() {
 	revenue.Apply(window.Event{ID: "2", Key: "EUR", Time: now, Stored: now, Value: 990})
 	revenue.Apply(window.Event{ID: "3", Key: "GBP", Time: now, Stored: now, Value: 100})
 	for _, r := range revenue.End() {
-		fmt.Println(r.Key, r.Count, r.Value)
+		fmt.Println(r.Key, r.Count, r.Value.Number)
 	}
 	// Output:
 	// EUR 1 990
@@ -74,14 +74,14 @@ func ExampleConfig_maxFuture() {
 	now := at("09:00:30")
 	decade := (10 * 365 * 24 * time.Hour).Milliseconds()
 	for _, t := range []int64{now, now + decade, now} {
-		out := clicks.Apply(window.Event{ID: fmt.Sprint(clicks.Counts().Read), Time: t, Stored: now})
+		out := clicks.Apply(window.Event{ID: fmt.Sprint(clicks.Counts().Read()), Time: t, Stored: now})
 		w, _ := clicks.Watermark()
-		fmt.Println(out.Verdict, out.Reason, "watermark", clock(w))
+		fmt.Println(out.Verdict, "watermark", clock(w))
 	}
 	// Output:
-	// counted  watermark 09:00:30
-	// late future_skew watermark 09:00:30
-	// counted  watermark 09:00:30
+	// counted watermark 09:00:30
+	// future_skew watermark 09:00:30
+	// counted watermark 09:00:30
 }
 
 // A repeated event changes nothing, and a restart in between does not make the engine forget.
@@ -101,9 +101,9 @@ func ExampleRestore() {
 		return
 	}
 	fmt.Println(after.Apply(click).Verdict)
-	fmt.Printf("%+v\n", after.Counts())
+	fmt.Println(after.Counts().Read(), "read,", after.Counts().Counted, "counted")
 	// Output:
 	// counted
 	// duplicate
-	// {Read:2 Counted:1 Late:0 Duplicates:1}
+	// 2 read, 1 counted
 }

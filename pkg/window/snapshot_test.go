@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
+	"math"
 	"testing"
 	"time"
 
@@ -24,7 +26,7 @@ func sample(tb testing.TB, cfg window.Config) *window.Engine {
 }
 
 func sampleConfig() window.Config {
-	return window.Config{Windows: window.Tumbling(time.Minute, 0), Bound: 30 * time.Second, Aggregate: window.Sum}
+	return window.Config{Windows: window.Tumbling(time.Minute, 0), Bound: 30 * time.Second, Aggregate: window.Sum()}
 }
 
 func TestRestoreRefusesWhatIsNoSnapshot(t *testing.T) {
@@ -47,112 +49,88 @@ func TestRestoreRefusesWhatIsNoSnapshot(t *testing.T) {
 	}
 }
 
-func TestRestoreAnswersToChangedConfig(t *testing.T) {
-	t.Parallel()
-	snapshot := sample(t, sampleConfig()).Snapshot()
-	for name, change := range map[string]func(*window.Config){
-		"size":      func(c *window.Config) { c.Windows = window.Tumbling(2*time.Minute, 0) },
-		"offset":    func(c *window.Config) { c.Windows = window.Tumbling(time.Minute, time.Second) },
-		"aggregate": func(c *window.Config) { c.Aggregate = window.Count },
-	} {
-		t.Run(name+" is refused", func(t *testing.T) {
-			t.Parallel()
-			cfg := sampleConfig()
-			change(&cfg)
-			if _, err := window.Restore(cfg, snapshot); !errors.Is(err, window.ErrOtherWindows) {
-				t.Errorf("got %v, want %v", err, window.ErrOtherWindows)
-			}
-		})
+// kinds are one configuration of each kind, with something of everything in it.
+func kinds() []window.Config {
+	return []window.Config{
+		sampleConfig(),
+		{Windows: window.Hopping(70*time.Second, 20*time.Second, 0), Aggregate: window.Top(2), Bound: time.Second, Lateness: time.Minute, Partitions: 2, Idle: time.Second},
+		{Windows: window.Session(10 * time.Second), Aggregate: window.Mean(), Lateness: time.Minute},
+		{Windows: window.Calendar(window.Day, "Europe/London"), Aggregate: window.Min(), Lateness: time.Minute},
 	}
-	t.Run("a larger bound does not pull the watermark back", func(t *testing.T) {
-		t.Parallel()
-		cfg := sampleConfig()
-		cfg.Bound = time.Hour
-		e, err := window.Restore(cfg, snapshot)
-		if err != nil {
-			t.Fatal(err)
-		}
-		e.Apply(window.Event{ID: "e", Time: 131_000, Stored: 131_000})
-		if w, _ := e.Watermark(); w != 100_000 {
-			t.Errorf("watermark %d, want 100000", w)
-		}
-	})
-	t.Run("a smaller bound holds from the next event", func(t *testing.T) {
-		t.Parallel()
-		cfg := sampleConfig()
-		cfg.Bound = 0
-		e, err := window.Restore(cfg, snapshot)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out := e.Apply(window.Event{ID: "e", Time: 131_000, Stored: 131_000})
-		if w, _ := e.Watermark(); w != 131_000 || len(out.Results) != 1 {
-			t.Errorf("watermark %d, want 131000; results %v, want one", w, out.Results)
-		}
-	})
 }
 
 // FuzzRestore feeds bodies with a right checksum, so that what is behind it is reached.
 func FuzzRestore(f *testing.F) {
-	good := sample(f, sampleConfig()).Snapshot()
-	f.Add(good[:len(good)-4])
-	f.Add(mustNew(f, sampleConfig()).Snapshot())
-	f.Fuzz(func(t *testing.T, body []byte) {
+	for i, cfg := range kinds() {
+		snapshot := sample(f, cfg).Snapshot()
+		f.Add(i, snapshot[:len(snapshot)-4])
+		snapshot = mustNew(f, cfg).Snapshot()
+		f.Add(i, snapshot[:len(snapshot)-4])
+	}
+	f.Fuzz(func(t *testing.T, kind int, body []byte) {
+		if kind < 0 || kind >= len(kinds()) {
+			return
+		}
+		cfg := kinds()[kind]
 		snapshot := binary.BigEndian.AppendUint32(bytes.Clone(body), crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
-		e, err := window.Restore(sampleConfig(), snapshot)
+		e, err := window.Restore(cfg, snapshot)
 		if err != nil {
 			if !errors.Is(err, window.ErrSnapshot) && !errors.Is(err, window.ErrOtherWindows) {
 				t.Fatalf("an error of no kind: %v", err)
 			}
 			return
 		}
-		again, err := window.Restore(sampleConfig(), e.Snapshot())
-		if err != nil {
-			t.Fatalf("what was restored does not restore: %v", err)
+		if !bytes.Equal(e.Snapshot(), snapshot) {
+			t.Fatal("what was restored is written otherwise")
 		}
-		if !bytes.Equal(again.Snapshot(), e.Snapshot()) {
-			t.Fatal("the second snapshot differs")
-		}
-		again.Apply(window.Event{ID: "x", Time: 1, Stored: 1})
-		again.End()
-		if len(again.Open()) > 0 {
-			t.Fatal("windows stay open after the end")
+		e.Apply(window.Event{ID: "x", Time: 1, Stored: 1})
+		e.Tick(100_000)
+		e.End()
+		if s := e.State(); len(e.Open()) > 0 || s != (window.State{}) {
+			t.Fatalf("after the end there is left: %+v", s)
 		}
 	})
 }
 
-// FuzzApply reads events of the bytes, 5 each, and holds the engine to what must always be so.
+// FuzzApply reads events and ticks of the bytes, 6 each, for engines of all kinds, and holds them to the naive one.
 func FuzzApply(f *testing.F) {
-	f.Add([]byte{1, 0, 10, 0, 0, 2, 0, 200, 1, 3, 1, 255, 0, 0, 0})
+	f.Add([]byte{1, 0, 10, 0, 0, 2, 0, 200, 1, 3, 1, 255, 0, 0, 0, 9, 9, 9})
+	specs := []spec{
+		{kind: "tumbling", size: 7, slide: 7, offset: 3, cfg: window.Config{Windows: window.Tumbling(7*ms, 3*ms)}},
+		{kind: "hopping", size: 7, slide: 3, offset: -2, cfg: window.Config{Windows: window.Hopping(7*ms, 3*ms, -2*ms)}},
+		{kind: "session", size: 7, cfg: window.Config{Windows: window.Session(7 * ms)}},
+	}
+	for i := range specs {
+		s := &specs[i]
+		s.bounds, s.lateness, s.idle, s.maxFuture, s.idleAdvance, s.aggregate = []int64{5, 2}, 6, 9, 12, true, "sum"
+		s.cfg.Bounds, s.cfg.Partitions, s.cfg.Lateness, s.cfg.Idle, s.cfg.MaxFuture = []time.Duration{5 * ms, 2 * ms}, 2, 6*ms, 9*ms, 12*ms
+		s.cfg.Aggregate = window.Sum()
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		e := mustNew(t, window.Config{Windows: window.Tumbling(7*ms, 3*ms), Bound: 20 * ms, MaxFuture: 50 * ms, Aggregate: window.Sum})
-		fired := make(map[window.Window]bool)
-		var counted int64
-		check := func(results []window.Result) {
-			for _, r := range results {
-				if w, _ := e.Watermark(); w < r.End {
-					t.Fatalf("%v fired at watermark %d", r, w)
+		if len(data) > 600 {
+			return // the naive one is slow
+		}
+		for _, s := range specs {
+			e, n := mustNew(t, s.cfg), newNaive(s)
+			stored := int64(0)
+			for b := data; len(b) >= 6; b = b[6:] {
+				stored += int64(int8(b[2])) / 16
+				var want, got window.Outcome
+				if b[0] == 255 {
+					n.see(stored)
+					want.Results, got.Results = n.move(), e.Tick(stored)
+				} else {
+					ev := window.Event{ID: string(b[0]%64 + 32), Key: string(b[1] % 3), Time: stored + int64(int8(b[3]))/4, Stored: stored, Value: int64(b[4]), Partition: int(b[5] % 2)}
+					want, got = n.apply(ev), e.Apply(ev)
 				}
-				counted += r.Count
-				fired[r.Window] = true
+				got.Sample = window.Sample{}
+				if fmt.Sprint(got) != fmt.Sprint(want) {
+					t.Fatalf("%s:\n got %+v\nwant %+v", s.kind, got, want)
+				}
 			}
-		}
-		for ; len(data) >= 5; data = data[5:] {
-			before, had := e.Watermark()
-			out := e.Apply(window.Event{
-				ID: string(data[0] + 1), Key: string(data[1] % 3), Time: int64(data[2]) - 100 + int64(int8(data[3])), Stored: int64(data[2]), Value: int64(data[4]),
-			})
-			if after, _ := e.Watermark(); had && after < before {
-				t.Fatalf("watermark went from %d back to %d", before, after)
+			if got, want := e.End(), n.moveTo(math.MaxInt64); fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Fatalf("%s, at the end:\n got %+v\nwant %+v", s.kind, got, want)
 			}
-			if out.Verdict == window.Late && out.Reason == window.TooLate && before < out.Missed[0].End {
-				t.Fatalf("late for %v at watermark %d", out.Missed[0], before)
-			}
-			check(out.Results)
-		}
-		check(e.End())
-		if c := e.Counts(); c.Read != c.Counted+c.Late+c.Duplicates || c.Counted != uint64(counted) {
-			t.Fatalf("counts %+v, windows hold %d", c, counted)
 		}
 	})
 }

@@ -139,7 +139,7 @@ func TestQueryThatIsNewStartsEmptyAndOneThatIsGoneIsForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if back.sequence != 7 || len(back.running) != 2 || back.running[0].engine.Counts().Counted != 1 || back.running[1].engine.Counts().Read != 0 {
+	if back.sequence != 7 || len(back.running) != 2 || back.running[0].engine.Counts().Counted != 1 || back.running[1].engine.Counts().Read() != 0 {
 		t.Errorf("got %+v", back)
 	}
 }

@@ -64,7 +64,7 @@ func fill(t *testing.T, start func(testing.TB) *eventstest.Server, n int) *fille
 			t.Fatal(err)
 		}
 	}
-	if c := f.want.running[0].engine.Counts(); c.Late == 0 || c.Duplicates == 0 || f.want.unreadable == 0 || len(f.outputs.Results) < 10 {
+	if c := f.want.running[0].engine.Counts(); c.Late() == 0 || c.Duplicates == 0 || f.want.unreadable == 0 || len(f.outputs.Results) < 10 {
 		t.Fatalf("the input is too tame: %+v, %d unreadable, %d results", c, f.want.unreadable, len(f.outputs.Results))
 	}
 	return f
@@ -236,7 +236,7 @@ func TestRestartWithAnotherBound(t *testing.T) {
 		t.Fatal(err)
 	}
 	before, _ := f.want.running[0].engine.Watermark()
-	if w.rec.Queries[0].Late >= f.want.running[0].engine.Counts().Late || w.rec.Queries[0].Bound != time.Hour {
+	if w.rec.Queries[0].Late >= f.want.running[0].engine.Counts().Late() || w.rec.Queries[0].Bound != time.Hour {
 		t.Errorf("with a bound of an hour: %+v; with a minute the watermark was %d", w.rec.Queries[0], before)
 	}
 }

@@ -28,16 +28,16 @@ func queries(bound time.Duration) []query {
 	}
 	return []query{
 		{
-			name: "orders-per-minute", unit: "orders", types: []string{events.TypeOrderPlaced}, window: perMinute(window.Count),
+			name: "orders-per-minute", unit: "orders", types: []string{events.TypeOrderPlaced}, window: perMinute(window.Count()),
 			read: func(*events.Event) (string, int64, error) { return "", 1, nil },
 		},
 		{
 			// The key is the currency: amounts of different currencies can't be added.
-			name: "revenue-per-minute", unit: "minor units of the currency in key", types: []string{events.TypeOrderPlaced}, window: perMinute(window.Sum),
+			name: "revenue-per-minute", unit: "minor units of the currency in key", types: []string{events.TypeOrderPlaced}, window: perMinute(window.Sum()),
 			read: revenue,
 		},
 		{
-			name: "clicks-per-minute", unit: "clicks", types: []string{events.TypePageClicked}, window: perMinute(window.Count),
+			name: "clicks-per-minute", unit: "clicks", types: []string{events.TypePageClicked}, window: perMinute(window.Count()),
 			read: platform,
 		},
 	}

@@ -76,12 +76,12 @@ type late struct {
 
 func resultOf(query int, r window.Result) result {
 	return result{
-		Query: query, Key: r.Key, Start: r.Start, End: r.End, Count: r.Count, Value: r.Value, Revision: r.Revision, Timing: string(r.Timing),
+		Query: query, Key: r.Key, Start: r.Start, End: r.End, Count: r.Count, Value: r.Value.Number, Revision: r.Revision, Timing: string(r.Timing),
 	}
 }
 
 func lateOf(query int, d *bus.Delivery, o window.Outcome, watermark int64, started bool) late {
-	l := late{Query: query, Reason: string(o.Reason), ID: d.Event.ID, Type: d.Event.Type, Time: d.Event.Time.UnixMilli(), Sequence: d.Sequence}
+	l := late{Query: query, Reason: o.Verdict.String(), ID: d.Event.ID, Type: d.Event.Type, Time: d.Event.Time.UnixMilli(), Sequence: d.Sequence}
 	if started {
 		l.Watermark = &watermark
 	}
@@ -103,7 +103,7 @@ func recordOf(s *state) record {
 	for _, r := range s.running {
 		c := r.engine.Counts()
 		q := queryRecord{
-			Name: r.query.name, Read: c.Read + r.unreadable, Counted: c.Counted, Late: c.Late, Duplicates: c.Duplicates, Unreadable: r.unreadable,
+			Name: r.query.name, Read: c.Read() + r.unreadable, Counted: c.Counted, Late: c.Late(), Duplicates: c.Duplicates, Unreadable: r.unreadable,
 			Bound: r.query.window.Bound, MaxFuture: r.query.window.MaxFuture,
 		}
 		if w, ok := r.engine.Watermark(); ok {

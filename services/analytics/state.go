@@ -68,7 +68,7 @@ func (s *state) apply(d *bus.Delivery, out *outputs) (changed bool, err error) {
 		for _, result := range outcome.Results {
 			out.Results = append(out.Results, resultOf(i, result))
 		}
-		if outcome.Verdict == window.Late {
+		if outcome.Verdict.Late() {
 			out.Late = append(out.Late, lateOf(i, d, outcome, before, started))
 		}
 	}

@@ -1,0 +1,257 @@
+package window
+
+import (
+	"cmp"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Miss says that a window of a key does not have an event that it should have: what a late event says with [Outcome.Missed].
+type Miss struct {
+	Key string
+	Window
+}
+
+// Recompute computes windows again from the log that late events have missed, with the code that counts live events. What live counting gave, replaced by what
+// this gives, is what a batch over the whole log would give: each event once, in all its windows.
+//
+//	r, err := window.NewRecompute(cfg, gone)   // gone: Engine.Gone at some point of the log
+//	r.Miss(...)                                // for each late event: key and missed windows
+//	r.Apply(...)                               // for each event of the log up to that point, in its order
+//	results, pending := r.Results(published)   // published: the newest result of each key and window
+//
+// It touches only windows that are gone, so it and the engine never write the same one. Doing it twice gives nothing the second time. It recomputes, and
+// does not add up: so it does not matter which late events were seen before, and any aggregate will do.
+//
+// It needs all events of the windows. Whoever keeps the log for a time only must refuse misses of windows that began before it.
+type Recompute struct {
+	cfg      Config
+	settings settings
+	line     line // for the clock
+	gone     int64
+	misses   map[string]map[Window]bool
+	cells    map[Miss]*recomputed   // of windows that are aligned
+	events   map[string][]keptEvent // of keys, for sessions
+	known    map[string]map[id]bool // ids of those
+}
+
+type recomputed struct {
+	cell
+	ids map[id]struct{}
+}
+
+type keptEvent struct {
+	time  int64
+	item  string
+	value int64
+}
+
+// NewRecompute begins a recomputation of windows that end at gone or before.
+func NewRecompute(cfg Config, gone int64) (*Recompute, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	r := &Recompute{
+		cfg: cfg, settings: cfg.settings(), gone: gone, misses: make(map[string]map[Window]bool),
+		cells: make(map[Miss]*recomputed), events: make(map[string][]keptEvent), known: make(map[string]map[id]bool),
+	}
+	r.line = newLine(&r.settings)
+	return r, nil
+}
+
+// Miss asks for a window. Only misses of [TooLate] and [PartiallyLate] events can be made good: an event that is dated ahead has no true time. All misses come
+// before the first event.
+func (r *Recompute) Miss(m Miss) {
+	windows := r.misses[m.Key]
+	if windows == nil {
+		windows = make(map[Window]bool)
+		r.misses[strings.Clone(m.Key)] = windows
+	}
+	windows[m.Window] = true
+}
+
+// Misses is how many windows were asked for.
+func (r *Recompute) Misses() int {
+	n := 0
+	for _, windows := range r.misses {
+		n += len(windows)
+	}
+	return n
+}
+
+// Apply takes an event of the log. Copies of an event count once, as the first one that is not dated ahead says.
+func (r *Recompute) Apply(ev Event) {
+	r.line.see(ev.Stored)
+	windows := r.misses[ev.Key]
+	if windows == nil || ev.ID == "" || r.line.ahead(ev.Time) {
+		return
+	}
+	if r.settings.cut.kind == session {
+		r.keep(&ev)
+		return
+	}
+	s := r.settings.cut.slice(ev.Time)
+	for end := s.first; ; end += r.settings.cut.slide {
+		if w := s.window(end); windows[w] && w.End <= r.gone {
+			r.add(w, &ev)
+		}
+		if end == s.last {
+			return
+		}
+	}
+}
+
+// Tick takes a store time of the log without an event, as [Engine.Tick] does.
+func (r *Recompute) Tick(stored int64) { r.line.see(stored) }
+
+func (r *Recompute) add(w Window, ev *Event) {
+	at := Miss{Key: ev.Key, Window: w}
+	c := r.cells[at]
+	if c == nil {
+		c = &recomputed{cell: cell{value: r.settings.aggregate.New()}, ids: make(map[id]struct{})}
+		at.Key = strings.Clone(ev.Key)
+		r.cells[at] = c
+	}
+	hash := hashID(ev.ID)
+	if _, seen := c.ids[hash]; !seen {
+		c.ids[hash] = struct{}{}
+		c.add(ev)
+	}
+}
+
+// keep keeps an event of a key. Which session it is in is known at the end only.
+func (r *Recompute) keep(ev *Event) {
+	known := r.known[ev.Key]
+	if known == nil {
+		known = make(map[id]bool)
+		r.known[strings.Clone(ev.Key)] = known
+	}
+	if hash := hashID(ev.ID); !known[hash] {
+		known[hash] = true
+		r.events[ev.Key] = append(r.events[ev.Key], keptEvent{ev.Time, strings.Clone(ev.Item), ev.Value})
+	}
+}
+
+// Results are what is to be published, by key, of each key retractions first. published has the newest result of each key and window that
+// live counting or an earlier recomputation gave; results of keys without a miss do not matter. pending are the misses that are to be asked for again later:
+// their windows are not gone, or an event may still come that makes their session longer.
+func (r *Recompute) Results(published iter.Seq[Result]) (results []Result, pending []Miss) {
+	before := make(map[string]map[Window]Result)
+	for p := range published {
+		if r.misses[p.Key] == nil {
+			continue
+		}
+		if before[p.Key] == nil {
+			before[p.Key] = make(map[Window]Result)
+		}
+		if p.Revision > before[p.Key][p.Window].Revision {
+			before[p.Key][p.Window] = p
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(r.misses)) {
+		windows := slices.SortedFunc(maps.Keys(r.misses[key]), compareWindows)
+		var again []Window
+		if r.settings.cut.kind == session {
+			results, again = r.resultsOfSessions(key, windows, before[key], results)
+		} else {
+			results, again = r.resultsOfWindows(key, windows, before[key], results)
+		}
+		for _, w := range again {
+			pending = append(pending, Miss{Key: key, Window: w})
+		}
+	}
+	return results, pending
+}
+
+func compareWindows(a, b Window) int {
+	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.End, b.End))
+}
+
+func (r *Recompute) resultsOfWindows(key string, windows []Window, before map[Window]Result, results []Result) (_ []Result, again []Window) {
+	for _, w := range windows {
+		if w.End > r.gone {
+			again = append(again, w)
+			continue
+		}
+		if c := r.cells[Miss{Key: key, Window: w}]; c != nil {
+			results = appendChange(results, key, w, &c.cell, before)
+		}
+	}
+	return results, again
+}
+
+// appendChange appends what a window is now, if that is not what was published.
+func appendChange(results []Result, key string, w Window, c *cell, before map[Window]Result) []Result {
+	was := before[w]
+	now := c.result(key, w, was.Revision+1, Backfill)
+	if was.Revision > 0 && was.Timing != Retract && was.Count == now.Count && was.Value.Equal(now.Value) {
+		return results
+	}
+	return append(results, now)
+}
+
+// resultsOfSessions makes the sessions of a key from all its events, and looks at those that have a miss.
+func (r *Recompute) resultsOfSessions(key string, windows []Window, before map[Window]Result, results []Result) (_ []Result, again []Window) {
+	var changed []Result
+	all := r.sessionsOf(key)
+	for i := range all {
+		s := &all[i]
+		missed := within(windows, s.Window)
+		if len(missed) == 0 {
+			continue
+		}
+		if s.End > r.gone {
+			again = append(again, missed...)
+			continue
+		}
+		settled := subSaturating(s.End, 1) <= subSaturating(r.gone, r.settings.cut.size)
+		for _, w := range slices.SortedFunc(maps.Keys(before), compareWindows) {
+			if w.Start >= s.End || w.End <= s.Start {
+				continue
+			}
+			was := before[w]
+			settled = settled || w.End == s.End && (was.Timing == OnTime || was.Timing == Late) // it left a tombstone there
+			if w != s.Window && was.Timing != Retract {
+				results = append(results, Result{Key: key, Window: w, Revision: was.Revision + 1, Timing: Retract})
+			}
+		}
+		changed = appendChange(changed, key, s.Window, &s.cell, before)
+		if !settled {
+			again = append(again, missed...)
+		}
+	}
+	return append(results, changed...), again
+}
+
+// within are the windows that start in w; all are sorted.
+func within(all []Window, w Window) []Window {
+	from, _ := slices.BinarySearchFunc(all, w.Start, func(a Window, start int64) int { return cmp.Compare(a.Start, start) })
+	to := from
+	for to < len(all) && all[to].Start < w.End {
+		to++
+	}
+	return all[from:to]
+}
+
+type recomputedSession struct {
+	Window
+	cell
+}
+
+func (r *Recompute) sessionsOf(key string) []recomputedSession {
+	events := r.events[key]
+	slices.SortStableFunc(events, func(a, b keptEvent) int { return cmp.Compare(a.time, b.time) })
+	var all []recomputedSession
+	for _, ev := range events {
+		own := r.settings.cut.session(ev.time)
+		if n := len(all); n == 0 || all[n-1].End <= own.Start {
+			all = append(all, recomputedSession{Window: own, cell: cell{value: r.settings.aggregate.New()}})
+		}
+		s := &all[len(all)-1]
+		s.End = max(s.End, own.End)
+		s.add(&Event{Item: ev.item, Value: ev.value})
+	}
+	return all
+}
