@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime/pprof"
 	"slices"
 	"time"
 
@@ -22,7 +21,7 @@ type ordersCmd struct {
 	Rounds  int    `default:"5" help:"Rounds of each; they take turns."`
 	Open    int    `default:"256" help:"Orders that are open at once."`
 	Stored  int    `default:"0" help:"Then store this many orders, and measure again."`
-	Profile string `help:"Write CPU profiles of 8 s of ours alone to FILE.ours and FILE.nats, instead of comparing."`
+	Profile string `help:"Write CPU profiles of one round of ours to FILE.ours and FILE.nats, instead of comparing."`
 }
 
 // Run prints orders a second of both and their ratio.
@@ -33,7 +32,7 @@ func (c *ordersCmd) Run(b *bench) error {
 	}
 	defer r.close()
 	if c.Profile != "" {
-		return c.profile(b.ctx, r)
+		return c.profile(b, r)
 	}
 	b.say("| what | orders/s (median of %d, lowest to highest) | CPU an order: ours / nats-server | ratio to plain |", c.Rounds)
 	b.say("|---|---|---|---|")
@@ -53,32 +52,15 @@ func (c *ordersCmd) Run(b *bench) error {
 }
 
 // profile runs ours alone and looks at where the time goes, in our process and in nats-server.
-func (c *ordersCmd) profile(ctx context.Context, r *rig) error {
-	const seconds = 8
-	ours, err := os.Create(c.Profile + ".ours")
-	if err != nil {
+func (c *ordersCmd) profile(b *bench, r *rig) error {
+	if _, err := r.driver.run(b.ctx, c.N/3, c.Open); err != nil { // warm-up
 		return err
 	}
-	defer func() { _ = ours.Close() }()
-	work, stop := context.WithCancel(ctx)
-	defer stop()
-	loaded := make(chan struct{})
-	go func() {
-		defer close(loaded)
-		for work.Err() == nil {
-			if _, err := r.driver.run(work, c.N, c.Open); err != nil {
-				return
-			}
-		}
-	}()
-	if err := pprof.StartCPUProfile(ours); err != nil {
+	return profileBoth(b.ctx, r.nats, c.Profile, func() error {
+		one, err := r.timed(c.N, func() (time.Duration, error) { return r.driver.run(b.ctx, c.N, c.Open) })
+		b.say("%.0f orders/s, CPU %s an order: ours / nats-server", one.rate, perOrder([]round{one}, c.N))
 		return err
-	}
-	err = download(ctx, fmt.Sprintf("%s?seconds=%d", r.nats.profile, seconds), c.Profile+".nats")
-	pprof.StopCPUProfile()
-	stop()
-	<-loaded
-	return err
+	})
 }
 
 type round struct {

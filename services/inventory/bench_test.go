@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,45 +16,49 @@ import (
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
 
-// BenchmarkDecisions decides about new orders of two lines each, with so many callers at once. One operation is one decision, stored.
+// BenchmarkDecisions decides about new orders of two lines each, with so many callers at once. One operation is one decision, stored. It is what [Config].BatchFrom
+// was chosen by: "single" never makes a batch, "batch" makes one of all that waits, "default" is what the service does.
 func BenchmarkDecisions(b *testing.B) {
 	for name, start := range map[string]func(testing.TB) *eventstest.Server{"R1": eventstest.Start, "R3": eventstest.StartCluster} {
-		for _, callers := range []int{1, 7, 64, 512} {
-			b.Run(fmt.Sprintf("%s/callers=%d", name, callers), func(b *testing.B) {
-				s := newSite(b, start)
-				in := s.start(Config{})
-				in.receive("A", 1_000_000_000)
-				in.receive("B", 1_000_000_000)
-				var next atomic.Uint64
-				work := func() bool {
-					n := next.Add(1)
-					if n > uint64(b.N) { //nolint:gosec // never negative
-						return false
-					}
-					d := delivery(b, events.TypeOrderPlaced, fmt.Sprintf("o%d", n), n, line("A", 1), line("B", 2))
-					if err := in.handle(context.Background(), d); err != nil {
-						b.Error(err)
-					}
-					return true
-				}
-				b.ReportAllocs()
-				b.ResetTimer()
-				done := make(chan struct{})
-				for range callers {
-					go func() {
-						for work() {
-						}
-						done <- struct{}{}
-					}()
-				}
-				for range callers {
-					<-done
-				}
-				b.StopTimer()
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
-			})
+		for _, callers := range []int{1, 8, 16, 32, 64, 128, 256, 512} {
+			for from, batchFrom := range map[string]int{"single": queueLength + 1, "batch": 2, "default": 0} {
+				b.Run(fmt.Sprintf("%s/callers=%d/%s", name, callers, from), func(b *testing.B) {
+					benchmarkDecisions(b, start, callers, Config{BatchFrom: batchFrom})
+				})
+			}
 		}
 	}
+}
+
+func benchmarkDecisions(b *testing.B, start func(testing.TB) *eventstest.Server, callers int, cfg Config) {
+	b.Helper()
+	s := newSite(b, start)
+	in := s.start(cfg)
+	in.receive("A", 1_000_000_000)
+	in.receive("B", 1_000_000_000)
+	var next atomic.Uint64
+	work := func() bool {
+		n := next.Add(1)
+		if n > uint64(b.N) { //nolint:gosec // never negative
+			return false
+		}
+		d := delivery(b, events.TypeOrderPlaced, fmt.Sprintf("o%d", n), n, line("A", 1), line("B", 2))
+		if err := in.handle(context.Background(), d); err != nil {
+			b.Error(err)
+		}
+		return true
+	}
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for work() {
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "decisions/s")
 }
 
 var startOrders = flag.Int("start-orders", 2000, "orders in the log that TestStartTime starts on")

@@ -51,14 +51,14 @@ type answer struct {
 // decider is the one goroutine of an instance that appends to STOCK. Its callers hand in what they have and wait.
 //
 // While few wait, it decides and appends one after the other, which is quickest for each. When many wait, it decides all of them on one sketch
-// of the state and appends them as one atomic batch, which costs one round trip for all.
+// of the state and appends them as one atomic batch, which costs one round trip for all. How many are many hangs on how the broker stores a batch: see [Config].
 type decider struct {
 	log       *store.Store
 	subjects  events.Subjects
 	live      *live
 	telemetry bus.Telemetry
 	metrics   *metrics
-	batchFrom int
+	batchFrom int // 0: by the stream's replicas
 	maxBatch  int
 
 	between  func(context.Context) // called between two decisions, when nothing is in the air
@@ -122,13 +122,28 @@ func (d *decider) run(ctx context.Context) {
 			}
 		}
 		waiting = d.drain(waiting)
-		n := 1
-		if len(waiting) >= d.batchFrom {
-			n = min(len(waiting), d.maxBatch)
-		}
+		n := d.together(work, len(waiting))
 		d.settle(work, waiting[:n])
 		waiting = append(waiting[:0], waiting[n:]...)
 	}
+}
+
+// together is how many of the waiting requests to decide at once.
+func (d *decider) together(ctx context.Context, waiting int) int {
+	if waiting < 2 {
+		return waiting
+	}
+	from := d.batchFrom
+	if from == 0 {
+		from = 2
+		if d.log.OnOneServer(ctx) {
+			from = d.maxBatch
+		}
+	}
+	if waiting < from {
+		return 1
+	}
+	return min(waiting, d.maxBatch)
 }
 
 // drain adds what waits, without waiting for more.
