@@ -183,6 +183,7 @@ func TestConfigurationPageNamesEveryFlag(t *testing.T) {
 	for _, program := range [][]string{
 		{"order"}, {"inventory"}, {"notify"}, {"analytics"}, {"tidemark", "up"}, {"tidemark", "load"}, {"tidemark", "check"}, {"tidemark", "windows"},
 		{"tidemark", "orders", "list"}, {"tidemark", "orders", "cancel"}, {"tidemark", "topology", "apply"},
+		{"tidemark", "dlq", "list"}, {"tidemark", "dlq", "edit"}, {"tidemark", "dlq", "replay"}, {"tidemark", "dlq", "discard"}, {"tidemark", "dlq", "job", "cancel"},
 	} {
 		out, err := exec.CommandContext(t.Context(), filepath.Join(bin, program[0]), append(program[1:], "--help")...).Output()
 		if err != nil {
@@ -221,7 +222,7 @@ func commandExists(t *testing.T, bin, page, program string, args []string) {
 	t.Helper()
 	var verb []string
 	for _, arg := range args {
-		if strings.HasPrefix(arg, "-") || len(verb) == 2 || len(verb) == 1 && verb[0] != "orders" && verb[0] != "topology" {
+		if strings.HasPrefix(arg, "-") || len(verb) == 2 || len(verb) == 1 && verb[0] != "orders" && verb[0] != "topology" && verb[0] != "dlq" {
 			break
 		}
 		verb = append(verb, arg)

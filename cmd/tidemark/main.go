@@ -17,6 +17,7 @@ type cli struct {
 	Check    checkCmd    `cmd:"" help:"Verify the invariants of the system from its logs."`
 	Orders   ordersCmd   `cmd:"" help:"List, show and cancel orders."`
 	Windows  windowsCmd  `cmd:"" help:"Show results by minute of event time."`
+	DLQ      dlqCmd      `cmd:"" name:"dlq" help:"Show dead letters, correct them, replay or discard them."`
 	Topology topologyCmd `cmd:"" help:"Show the streams and groups, or make them on a broker."`
 }
 

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/tidemark/tidemark/internal/run"
 )
 
@@ -31,13 +33,31 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 // LoopbackOnly refuses callers from other machines, by the address of the connection and not by a header that a caller can write.
 func LoopbackOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-			Problem(w, http.StatusForbidden, "only answered on the machine itself")
+		if !loopback(r.RemoteAddr) {
+			Problem(w, http.StatusForbidden, elsewhere)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// LoopbackOperation is the same for one operation of an API.
+func LoopbackOperation(api huma.API) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		if !loopback(ctx.RemoteAddr()) {
+			_ = huma.WriteErr(api, ctx, http.StatusForbidden, elsewhere) // fails with the connection
+			return
+		}
+		next(ctx)
+	}
+}
+
+const elsewhere = "only answered on the machine itself"
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback()
 }
 
 // Problem answers with problem+json (RFC 9457).

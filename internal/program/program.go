@@ -148,9 +148,16 @@ func RunService(spec ServiceSpec) error {
 			return nil, err
 		}
 		s.Routes(server.API())
+		letters, err := Operator(env, server.API())
+		if err != nil {
+			return nil, err
+		}
 		server.Open()
 		tel.Logger.Info("started", "http", server.URL(), "nats", nc.ConnectedUrlRedacted())
-		return s, nil
+		if spec.Name != events.ServiceOrder {
+			return s, nil // one process counts the dead letters of all groups
+		}
+		return operated{Component: s, budget: spec.Common.StopTime, with: letters}, nil
 	})}
 	server, err = httpapi.Listen(ctx, httpapi.Config{
 		Addr: spec.HTTP, Version: Version(), Metrics: provider.Metrics(), Telemetry: tel,

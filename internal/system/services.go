@@ -17,6 +17,19 @@ import (
 	"github.com/tidemark/tidemark/services/order"
 )
 
+// makeOperator serves what operators need of the dead letters, and counts them. It runs here also where the services run elsewhere: it works on the streams alone.
+func (s *System) makeOperator(ctx context.Context) (run.Part, error) {
+	tel, err := s.cfg.Provider.Service(ctx, "tidemark")
+	if err != nil {
+		return run.Part{}, err
+	}
+	nc, err := s.connect("operator")
+	if err != nil {
+		return run.Part{}, err
+	}
+	return program.Operator(program.Env{NATS: nc, Topology: s.topology, Registry: s.registry, Telemetry: tel}, s.server.API())
+}
+
 // makeServices makes those of the four that run in this process.
 func (s *System) makeServices(ctx context.Context) ([]run.Part, error) {
 	var parts []run.Part

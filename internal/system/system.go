@@ -133,6 +133,11 @@ func (s *System) prepare(ctx context.Context) ([]run.Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	operator, err := s.makeOperator(ctx)
+	if err != nil {
+		return nil, err
+	}
+	parts = append(parts, operator)
 	if err := s.mountElsewhere(); err != nil {
 		return nil, err
 	}

@@ -55,6 +55,7 @@ type Filter struct {
 	EventType   string
 	Since       time.Time // parked at or after
 	Until       time.Time // parked before
+	After       uint64    // parked after the letter with this sequence in DLQ: where a page ended
 }
 
 // subject is the narrowest filter that the broker can apply.
@@ -90,7 +91,7 @@ func (s *Store) Letters(ctx context.Context, f Filter) iter.Seq2[Letter, error] 
 		if f.Group == "" && f.ID != "" {
 			f.Group, _ = GroupOfID(f.ID)
 		}
-		for from := uint64(1); from != 0; {
+		for from := f.After + 1; from != 0; {
 			batch, next, err := s.batch(ctx, f, from)
 			if err != nil {
 				yield(Letter{}, fmt.Errorf("read dead letters: %w", err))

@@ -1,0 +1,44 @@
+package program
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/internal/deadletters"
+	"github.com/tidemark/tidemark/internal/run"
+)
+
+// Operator registers /v1/deadletters, which every process can serve since it works on the streams alone, and makes the part that counts the dead letters. One process
+// of an installation runs that part.
+func Operator(env Env, api huma.API) (run.Part, error) {
+	js, err := jetstream.New(env.NATS)
+	if err != nil {
+		return run.Part{}, fmt.Errorf("jetstream: %w", err)
+	}
+	desk, err := deadletters.New(deadletters.Deps{JS: js, Topology: env.Topology, Registry: env.Registry})
+	if err != nil {
+		return run.Part{}, fmt.Errorf("dead letters: %w", err)
+	}
+	desk.Routes(api)
+	observer, err := deadletters.NewObserver(desk, deadletters.ObserverConfig{}, env.Telemetry)
+	if err != nil {
+		return run.Part{}, err
+	}
+	return run.Part{Name: "dead letters", Component: observer}, nil
+}
+
+// operated is a service and what runs beside it.
+type operated struct {
+	run.Component
+
+	budget time.Duration
+	with   run.Part
+}
+
+func (o operated) Run(ctx context.Context) error {
+	return run.All(ctx, o.budget, run.Part{Name: "service", Component: o.Component}, o.with)
+}
