@@ -94,14 +94,14 @@ func (p *partition) attempt(t *task) (traceparent string, err error) {
 }
 
 func (p *partition) call(ctx context.Context, d Delivery) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, p.timeout)
-	defer cancel()
+	limited := newCallContext(ctx, p.timeout)
+	defer limited.end()
 	defer func() {
 		if value := recover(); value != nil {
 			err = &panicked{value: value, stack: debug.Stack()}
 		}
 	}()
-	return p.handler(ctx, d)
+	return p.handler(limited, d)
 }
 
 func endSpan(span trace.Span, err error) {
