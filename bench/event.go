@@ -49,33 +49,15 @@ func (c *eventCmd) Run(b *bench) error {
 	if c.Consume < c.Publish {
 		return fmt.Errorf("--consume: is %d, must be at least what --publish stores, %d", c.Consume, c.Publish)
 	}
-	var rows [4][]round // publish ours, plain; consume ours, plain
+	var rows [5][]round
 	for i := range c.Rounds + 1 {
-		for k, step := range []func() (round, error){
-			func() (round, error) {
-				return e.publish(c.Publish, func() error { return e.publishOurs(b.ctx, c.Publish) })
-			},
-			func() (round, error) {
-				return e.publish(c.Publish, func() error { return e.publishPlain(b.ctx, c.Publish) })
-			},
-			func() (round, error) {
-				return e.consume(c.Consume, func(m *meter) error { return e.consumeOurs(b.ctx, m) })
-			},
-			func() (round, error) {
-				return e.consume(c.Consume, func(m *meter) error { return e.consumePlain(b.ctx, m) })
-			},
-		} {
-			if k == 2 { // what was published is consumed, and more
-				if err := errors.Join(e.fillOurs(b.ctx, c.Consume-c.Publish), e.fillPlain(b.ctx, c.Consume-c.Publish)); err != nil {
-					return err
-				}
-			}
-			one, err := step()
-			if err != nil {
-				return err
-			}
+		one, err := c.round(b.ctx, e)
+		if err != nil {
+			return err
+		}
+		for k := range one {
 			if i > 0 { // the first is a warm-up
-				rows[k] = append(rows[k], one)
+				rows[k] = append(rows[k], one[k])
 			}
 		}
 	}
@@ -83,15 +65,43 @@ func (c *eventCmd) Run(b *bench) error {
 	return nil
 }
 
-func (c *eventCmd) report(b *bench, rows [4][]round) {
+// round is one of each: publish ours, plain; consume ours, plain, and plain reading ours. What was published is consumed, and more.
+func (c *eventCmd) round(ctx context.Context, e *eventRig) (all [5]round, err error) {
+	if all[0], err = e.timed(c.Publish, func() error { return e.publishOurs(ctx, c.Publish) }); err != nil {
+		return all, err
+	}
+	if all[1], err = e.timed(c.Publish, func() error { return e.publishPlain(ctx, c.Publish) }); err != nil {
+		return all, err
+	}
+	if err := errors.Join(e.fillOurs(ctx, c.Consume-c.Publish), e.fillPlain(ctx, c.Consume-c.Publish)); err != nil {
+		return all, err
+	}
+	for k, consume := range []func(*meter) error{
+		func(m *meter) error { return e.consumeOurs(ctx, m) },
+		func(m *meter) error { return e.consumePlain(ctx, m, "PLAIN") },
+		func(m *meter) error { return e.consumePlain(ctx, m, e.group.Stream) },
+	} {
+		m := newMeter(c.Consume, e.server)
+		if err := consume(m); err != nil {
+			return all, err
+		}
+		all[2+k] = m.result
+	}
+	return all, nil
+}
+
+func (c *eventCmd) report(b *bench, rows [5][]round) {
 	b.say("| what | events/s (median of %d, lowest to highest) | CPU an event: client / nats-server | ratio to plain |", c.Rounds)
 	b.say("|---|---|---|---|")
-	for k, name := range []string{"publish, one at a time", "plain nats.go", "consume and acknowledge", "plain nats.go"} {
-		n := c.Publish
-		if k > 1 {
-			n = c.Consume
-		}
-		b.say("| %s | %s | %s | %.2f |", name, spread(rows[k]), perOrder(rows[k], n), median(rows[k])/median(rows[k|1]))
+	for k, row := range []struct {
+		name  string
+		n     int
+		plain int // what it is compared with
+	}{
+		{"publish, one at a time", c.Publish, 1}, {"plain nats.go", c.Publish, 1},
+		{"consume and acknowledge", c.Consume, 3}, {"plain nats.go", c.Consume, 3}, {"plain nats.go, reading the same messages as ours", c.Consume, 3},
+	} {
+		b.say("| %s | %s | %s | %.2f |", row.name, spread(rows[k]), perOrder(rows[k], row.n), median(rows[k])/median(rows[row.plain]))
 	}
 }
 
@@ -258,8 +268,8 @@ func (e *eventRig) consumeOurs(ctx context.Context, m *meter) error {
 	}
 }
 
-func (e *eventRig) consumePlain(ctx context.Context, m *meter) error {
-	c, err := e.js.CreateOrUpdateConsumer(ctx, "PLAIN", jetstream.ConsumerConfig{Durable: "plain", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 2048})
+func (e *eventRig) consumePlain(ctx context.Context, m *meter, stream string) error {
+	c, err := e.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{Durable: "plain", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 2048})
 	if err != nil {
 		return err
 	}
@@ -310,17 +320,11 @@ func newMeter(n int, server *natsProcess) *meter {
 	return &meter{n: int64(n), server: server, done: make(chan struct{})}
 }
 
-func (e *eventRig) publish(n int, do func() error) (round, error) {
+func (e *eventRig) timed(n int, do func() error) (round, error) {
 	before, began := cpuNow(e.server.cmd.Process.Pid), time.Now()
 	if err := do(); err != nil {
 		return round{}, err
 	}
 	took := time.Since(began)
 	return round{rate: float64(n) / took.Seconds(), cpu: cpuNow(e.server.cmd.Process.Pid).since(before)}, nil
-}
-
-func (e *eventRig) consume(n int, do func(*meter) error) (round, error) {
-	m := newMeter(n, e.server)
-	err := do(m)
-	return m.result, err
 }
