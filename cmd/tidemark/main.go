@@ -16,6 +16,8 @@ type cli struct {
 	Load     loadCmd     `cmd:"" help:"Feed orders to the API: a shop's invoices from a CSV file, or made-up ones."`
 	Check    checkCmd    `cmd:"" help:"Verify the invariants of the system from its logs."`
 	Orders   ordersCmd   `cmd:"" help:"List, show and cancel orders."`
+	Groups   groupsCmd   `cmd:"" help:"Show the consumer groups: who reads which partition, and how far it is."`
+	Replay   replayCmd   `cmd:"" help:"Move one consumer group to another offset."`
 	Windows  windowsCmd  `cmd:"" help:"Show results by minute of event time."`
 	DLQ      dlqCmd      `cmd:"" name:"dlq" help:"Show dead letters, correct them, replay or discard them."`
 	Topology topologyCmd `cmd:"" help:"Show the streams and groups, or make them on a broker."`
@@ -24,6 +26,7 @@ type cli struct {
 // app is what a verb works with.
 type app struct {
 	ctx    context.Context
+	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
 }
@@ -33,6 +36,6 @@ func main() {
 	parsed := program.Parse("tidemark", "An event-driven order system on NATS JetStream: run it, feed it, look into it.", &c)
 	ctx, cancel := program.SignalContext()
 	defer cancel()
-	err := parsed.Run(&app{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr})
+	err := parsed.Run(&app{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr})
 	os.Exit(program.Exit("tidemark", err)) //nolint:gocritic // the process ends here; cancel has nothing left to free
 }

@@ -18,10 +18,11 @@ import (
 
 // Member is one member of a consumer group as it describes itself.
 type Member struct {
-	Name  string         `json:"name"`  // <host>-<process>-<number>
-	Since time.Time      `json:"since"` // it runs since then
-	Heard time.Time      `json:"heard"` // its last heartbeat
-	Pins  map[int]string `json:"-"`     // the broker's pin of each partition that it owns
+	Name       string         // <host>-<process>-<number>
+	Since      time.Time      // it runs since then
+	Heard      time.Time      // its last heartbeat
+	Partitions []int          // that are its own to read; the broker makes it their owner with the first event
+	Pins       map[int]string // the broker's pin of each partition that it owns
 }
 
 // Members reads who is there, by group. The error is or wraps [jetstream.ErrBucketNotFound] where the topology has no bucket for it.
@@ -47,12 +48,23 @@ func Members(ctx context.Context, js jetstream.JetStream) (map[string][]Member, 
 			if err := json.Unmarshal(e.Value(), &h); err != nil {
 				h = heartbeat{} // of another version: it is there, and that is all we know
 			}
-			out[group] = append(out[group], Member{Name: name, Since: h.Since, Heard: e.Created(), Pins: h.Pins})
+			out[group] = append(out[group], Member{Name: name, Since: h.Since, Heard: e.Created(), Partitions: h.Partitions, Pins: h.Pins})
 		case <-ctx.Done():
 			return nil, fmt.Errorf("read the members: %w", ctx.Err())
 		}
 	}
 }
+
+// PartitionOf says which partition of which group a consumer serves, by what [Apply] noted on it.
+func PartitionOf(c jetstream.ConsumerConfig) (group string, partition int, ok bool) {
+	group = c.Metadata[metadataGroup]
+	number, found := strings.CutPrefix(c.Durable, group+"-")
+	partition, err := strconv.Atoi(number)
+	return group, partition, group != "" && found && err == nil
+}
+
+// Pin is the broker's name for the member that owns the partition, which [Member] knows too; empty where nobody owns it.
+func Pin(info *jetstream.ConsumerInfo) string { return pinned(info) }
 
 // openMembers finds the bucket and the time after which it forgets a heartbeat.
 func openMembers(ctx context.Context, js jetstream.JetStream) (jetstream.KeyValue, time.Duration, error) {

@@ -34,16 +34,18 @@ type membership struct {
 
 	mu      sync.Mutex
 	joined  uint64         // revision of the first heartbeat; 0: not known yet
-	pins    map[int]string // of the partitions that this member owns
-	news    chan struct{}  // the pins have changed
+	mine    []int          // the partitions that are this member's to read
+	pins    map[int]string // of those that it owns
+	news    chan struct{}  // one of the two has changed
 	decided bool
 }
 
 // heartbeat is what a member says of itself.
 type heartbeat struct {
-	Joined uint64         `json:"joined,omitempty"` // revision of its first heartbeat; 0: this one
-	Since  time.Time      `json:"since"`
-	Pins   map[int]string `json:"pins,omitempty"` // by partition that it owns, as the broker shows them
+	Joined     uint64         `json:"joined,omitempty"` // revision of its first heartbeat; 0: this one
+	Since      time.Time      `json:"since"`
+	Partitions []int          `json:"partitions,omitempty"` // that are its own to read
+	Pins       map[int]string `json:"pins,omitempty"`       // by partition that it owns, as the broker shows them
 }
 
 const (
@@ -149,21 +151,19 @@ func (s *membership) follow(ctx context.Context, updates <-chan jetstream.KeyVal
 func (s *membership) apply(ctx context.Context, members []peer) {
 	owners := assign(s.group.Partitions, s.group.Single, members)
 	changed := false
+	var mine []int
 	for p, owner := range owners {
 		changed = s.seats[p].set(owner == s.name) || changed
+		if owner == s.name {
+			mine = append(mine, p)
+		}
 	}
-	first := s.decide()
+	first := s.decide(mine)
 	if !changed {
 		return
 	}
 	if !first {
 		s.metrics.rebalances.add(ctx)
-	}
-	var mine []int
-	for p, owner := range owners {
-		if owner == s.name {
-			mine = append(mine, p)
-		}
 	}
 	s.log.InfoContext(ctx, "partitions are shared among the members", "members", len(members), "mine", mine)
 }
@@ -174,7 +174,7 @@ func (s *membership) standByEverywhere(ctx context.Context, why error) {
 	for _, seat := range s.seats {
 		changed = seat.set(true) || changed
 	}
-	if s.decide(); changed {
+	if s.decide(nil); changed {
 		s.log.WarnContext(ctx, "the members of the group can't be seen, so partitions are not shared evenly; reading goes on", "error", why)
 	}
 }
@@ -202,7 +202,7 @@ func (s *membership) beat(ctx context.Context, kv jetstream.KeyValue, every time
 func (s *membership) heartbeat(since time.Time) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	value, _ := json.Marshal(heartbeat{Joined: s.joined, Since: since.UTC(), Pins: s.pins}) // numbers and strings: can't fail
+	value, _ := json.Marshal(heartbeat{Joined: s.joined, Since: since.UTC(), Partitions: s.mine, Pins: s.pins}) // numbers and strings: can't fail
 	return value
 }
 
@@ -228,6 +228,11 @@ func (s *membership) owns(partition int, pin string) {
 	} else {
 		s.pins[partition] = pin
 	}
+	s.tell()
+}
+
+// tell lets the next heartbeat come at once.
+func (s *membership) tell() {
 	select {
 	case s.news <- struct{}{}:
 	default:
@@ -247,11 +252,12 @@ func (s *membership) isDecided() bool {
 }
 
 // decide notes that every reader knows what it has to do, and reports whether none knew before.
-func (s *membership) decide() (first bool) {
+func (s *membership) decide(mine []int) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first = !s.decided
-	s.decided = true
+	s.decided, s.mine = true, mine
+	s.tell()
 	return first
 }
 
