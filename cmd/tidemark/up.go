@@ -61,7 +61,7 @@ func empty(dir string) error {
 	if err != nil {
 		return fmt.Errorf("--fresh: %w", err)
 	}
-	known := map[string]bool{"lock": true, "nats": true, "gateway": true, "mails": true}
+	known := map[string]bool{system.MarkerFile: true, system.MarkerFile + ".next": true, "lock": true, "nats": true, "gateway": true, "mails": true}
 	for _, e := range entries {
 		if !known[e.Name()] {
 			return fmt.Errorf("%w: --fresh: %s holds %q, which is not ours; remove it by hand", program.ErrUsage, dir, e.Name())

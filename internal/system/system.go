@@ -115,7 +115,13 @@ func (s *System) prepare(ctx context.Context) ([]run.Part, error) {
 	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
+	if err := checkDir(s.cfg.Dir); err != nil {
+		return nil, err
+	}
 	if err := s.startBroker(ctx); err != nil {
+		return nil, err
+	}
+	if err := markDir(s.cfg.Dir, s.cfg.Version); err != nil {
 		return nil, err
 	}
 	s.say("  broker is up, applying the topology\n")

@@ -143,3 +143,28 @@ func TestQueryThatIsNewStartsEmptyAndOneThatIsGoneIsForgotten(t *testing.T) {
 		t.Errorf("got %+v", back)
 	}
 }
+
+// A base is a cache. One that another version has written is left alone, and the log is counted from its beginning.
+func TestBaseOfAnotherVersionIsNotNeeded(t *testing.T) {
+	t.Parallel()
+	f := fill(t, eventstest.Start, 200)
+	w := f.worker()
+	if err := w.handle(t.Context(), f.deliveries[:120]); err != nil {
+		t.Fatal(err)
+	}
+	snapshot := w.state.snapshot()
+	snapshot[0] = 99
+	rec := w.rec
+	var err error
+	if rec.Base, err = w.journal.store(t.Context(), rec.Sequence, time.Now(), snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.journal.append(t.Context(), &rec, w.recSeq); err != nil {
+		t.Fatal(err)
+	}
+	next := f.worker()
+	if err := next.handle(t.Context(), f.deliveries[120:]); err != nil {
+		t.Fatal(err)
+	}
+	f.verify(t, next)
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/window"
 )
 
 var (
@@ -31,6 +32,11 @@ func (w *worker) replay(ctx context.Context, rec *record) (*state, error) {
 		return nil, err
 	}
 	s, err := restoreState(asRecorded(w.queries, rec), snapshot)
+	if errors.Is(err, errState) || errors.Is(err, window.ErrSnapshot) {
+		// Written by another version of this program. A base is a cache: the log, where it still begins at its beginning, says the same.
+		w.log.WarnContext(ctx, "the base can't be read; counting from the beginning of TIMELINE instead", "error", err, "base", rec.Base.Sequence, "until", rec.Sequence)
+		s, err = newState(asRecorded(w.queries, rec))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +91,7 @@ func replayLog(ctx context.Context, js jetstream.JetStream, s *state, last uint6
 	case end < last:
 		return fmt.Errorf("%w: it ends at sequence %d, committed is %d; was the broker's data restored from an older copy?", errLogLost, end, last)
 	case first > base+1:
-		return fmt.Errorf("%w: it begins at sequence %d, needed is %d; analytics was away for longer than TIMELINE is kept", errLogLost, first, base+1)
+		return fmt.Errorf("%w: it begins at sequence %d, needed is %d: analytics was away, or its base was written by another version, for longer than TIMELINE is kept", errLogLost, first, base+1)
 	}
 	s.sequence = last
 	return nil
