@@ -42,6 +42,8 @@ type follower struct {
 	next     uint64 // the sequence to go on from
 	fn       func(Recorded) error
 	caughtUp func()
+	// undecodable, if not nil, is told of messages that are no events, instead of fn; nil: they end the follower.
+	undecodable func(message, error) error
 
 	stopAtEnd bool
 	end       uint64 // the stream's last sequence at the call
@@ -139,10 +141,15 @@ func (f *follower) hand(ctx context.Context, msg jetstream.Msg, meta *jetstream.
 	}
 	m := message{Subject: msg.Subject(), Sequence: sequence, Time: meta.Timestamp.UTC(), Header: msg.Headers(), Data: msg.Data()}
 	recorded, err := f.store.recorded(m)
-	if err != nil {
-		return fmt.Errorf("read %w", err)
+	switch {
+	case err == nil:
+		err = f.fn(recorded)
+	case f.undecodable != nil:
+		err = f.undecodable(m, err)
+	default:
+		err = fmt.Errorf("read %w", err)
 	}
-	if err := f.fn(recorded); err != nil {
+	if err != nil {
 		return err
 	}
 	f.next = sequence + 1

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -52,6 +53,26 @@ func (s *Snapshots) Get(ctx context.Context, name string) ([]byte, error) {
 		return nil, fmt.Errorf("get snapshot %s/%s: %w", s.name, name, missing(err))
 	}
 	return data, nil
+}
+
+// Delete removes a blob; one that is not there counts as removed. The client's own Delete would leave a marker for ever.
+func (s *Snapshots) Delete(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	defer cancel()
+	info, err := s.bucket.GetInfo(ctx, name)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return nil
+	}
+	if err == nil { // the description first: a blob without one is not there
+		err = s.stream.Purge(ctx, jetstream.WithPurgeSubject("$O."+s.name+".M."+base64.URLEncoding.EncodeToString([]byte(name)))) // NATS ADR-20, as below
+	}
+	if err == nil {
+		err = s.stream.Purge(ctx, jetstream.WithPurgeSubject("$O."+s.name+".C."+info.NUID))
+	}
+	if err != nil {
+		return fmt.Errorf("delete snapshot %s/%s: %w", s.name, name, err)
+	}
+	return nil
 }
 
 func (s *Snapshots) get(ctx context.Context, name string) ([]byte, error) {
