@@ -9,20 +9,21 @@ import (
 
 // The streams, by name. What each is for stands in [DefaultTopology].
 const (
-	StreamOrders    = "ORDERS"
-	StreamStock     = "STOCK"
-	StreamNotices   = "NOTICES"
-	StreamClicks    = "CLICKS"
-	StreamTicks     = "TICKS"
-	StreamTimeline  = "TIMELINE"
-	StreamWindows   = "WINDOWS"
-	StreamLate      = "LATE"
-	StreamDLQ       = "DLQ"
-	StreamDLQCtl    = "DLQCTL"
-	StreamTimers    = "TIMERS"
-	BucketContacts  = "CONTACTS"
-	BucketSnapshots = "SNAPSHOTS"
-	BucketMembers   = "MEMBERS"
+	StreamOrders      = "ORDERS"
+	StreamStock       = "STOCK"
+	StreamNotices     = "NOTICES"
+	StreamClicks      = "CLICKS"
+	StreamTicks       = "TICKS"
+	StreamTimeline    = "TIMELINE"
+	StreamWindows     = "WINDOWS"
+	StreamLate        = "LATE"
+	StreamDLQ         = "DLQ"
+	StreamDLQCtl      = "DLQCTL"
+	StreamTimers      = "TIMERS"
+	BucketContacts    = "CONTACTS"
+	BucketSnapshots   = "SNAPSHOTS"
+	BucketMembers     = "MEMBERS"
+	BucketProjections = "PROJECTIONS"
 )
 
 // The consumer groups, by name.
@@ -238,6 +239,7 @@ func DefaultTopology(n int) Topology {
 		},
 		Buckets: []Bucket{
 			{Name: BucketContacts, Description: "where customers can be reached; entries can be deleted", Publishers: []string{ServiceOrder}, Readers: []string{ServiceNotify}},
+			{Name: BucketProjections, Description: "which version of each read model answers, and what its snapshot holds", Publishers: []string{ServiceOrder}, Readers: []string{ServiceOrder}},
 			{Name: BucketSnapshots, Description: "folded state, a disposable cache", Objects: true, Publishers: []string{ServiceOrder, ServiceInventory}, Readers: []string{ServiceOrder, ServiceInventory}},
 			{Name: BucketMembers, Description: "the members of consumer groups: a heartbeat each", TTL: memberTTL, Publishers: allServices(), Readers: allServices()},
 		},

@@ -24,7 +24,6 @@ func fill(b *testing.B, n int) *table {
 			customer: t.texts.number(fmt.Sprint("customer ", i%(n/10+1))), currency: t.texts.number("GBP"), version: 2, status: Confirmed,
 		})
 	}
-	t.positions = positions{uint64(2 * n), uint64(2 * n)} //nolint:gosec // small
 	return t
 }
 
@@ -47,12 +46,12 @@ func BenchmarkSnapshotLoad(b *testing.B) {
 			runtime.GC()
 			runtime.ReadMemStats(&after)
 			bytes := 0
-			f := full.snapshot(manifest{})
-			for _, blob := range f.blobs {
-				bytes += len(blob)
+			parts := encoded(full)
+			for _, part := range parts {
+				bytes += len(part.data)
 			}
 			for b.Loop() {
-				thaw(b, f)
+				thawParts(b, parts)
 			}
 			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(n), "heap-B/order")
 			b.ReportMetric(float64(bytes)/float64(n), "snapshot-B/order")
@@ -199,7 +198,7 @@ func (w *benchWorld) startOnce() (time.Duration, projection) {
 	go func() { ended <- s.Run(ctx) }()
 	<-s.caughtUp
 	took := time.Since(start)
-	p := s.table.project()
+	p := s.project()
 	cancel()
 	if err := <-ended; err != nil {
 		w.b.Fatal(err)

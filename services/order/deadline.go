@@ -42,7 +42,7 @@ func (s *Service) onDeadline(ctx context.Context, d bus.Delivery) error {
 	if err != nil {
 		return fail.Permanent(err)
 	}
-	o, known := s.table.get(deadline.OrderID)
+	o, known := s.table().get(deadline.OrderID)
 	if known && o.Status.Ended() {
 		return s.settle(ctx, o)
 	}

@@ -265,7 +265,7 @@ func (s *Service) getOrders(_ context.Context, in *listInput) (*listOutput, erro
 		}
 		q.after = after
 	}
-	orders, next := s.table.list(q)
+	orders, next := s.table().list(q)
 	out := &listOutput{}
 	out.Body.Items = make([]OrderBody, len(orders))
 	for i, o := range orders {
@@ -297,7 +297,7 @@ type projectionOutput struct {
 }
 
 func (s *Service) getProjection(context.Context, *struct{}) (*projectionOutput, error) {
-	p := s.table.project()
+	p := s.project()
 	out := &projectionOutput{}
 	out.Body.Name, out.Body.Count, out.Body.Digest = "orders", p.count, p.digest
 	out.Body.Position = p.positions.byStream()

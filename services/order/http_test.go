@@ -102,8 +102,8 @@ func TestRubbishInTheLogs(t *testing.T) {
 	}
 	i.halt()
 	again := w.begin(Config{SnapshotEvery: -1})
-	eventstest.Eventually(t, patience, "the listing is read again", func() bool { return again.table.where() == live.positions })
-	if p := again.table.project(); p != live {
+	eventstest.Eventually(t, patience, "the listing is read again", func() bool { return again.where() == live.positions })
+	if p := again.project(); p != live {
 		t.Fatalf("%+v, then %+v", live, p)
 	}
 	again.await(first, "placed")

@@ -4,10 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/tidemark/tidemark/pkg/events"
 )
 
 // get is one order without its lines.
@@ -28,33 +31,6 @@ func (t *table) openOrders() int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.open
-}
-
-// watch returns a channel that is closed when the order has ended, also when it is not yet known here. Call stop when nobody waits any more.
-func (t *table) watch(id string) (ended <-chan struct{}, stop func()) {
-	k, _ := keyOf(id)
-	c := make(chan struct{})
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if number, ok := t.index[k]; ok {
-		if _, w := t.at(number); w.status.Ended() {
-			close(c)
-			return c, func() {}
-		}
-	}
-	t.waiters[k] = append(t.waiters[k], c)
-	return c, func() { t.unwatch(k, c) }
-}
-
-func (t *table) unwatch(k key, c chan struct{}) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	left := slices.DeleteFunc(t.waiters[k], func(w chan struct{}) bool { return w == c })
-	if len(left) == 0 {
-		delete(t.waiters, k)
-		return
-	}
-	t.waiters[k] = left
 }
 
 // query is a listing in the order of placing.
@@ -146,36 +122,66 @@ type projection struct {
 	digest    string // SHA-256 of a line an order, sorted by id
 }
 
-// project computes the digest over a copy, so that nobody waits for a million lines.
-func (t *table) project() projection {
-	frozen := t.freeze()
-	p := projection{positions: frozen.positions, count: frozen.count()}
-	lines := make([]string, 0, p.count)
-	for _, page := range frozen.pages {
-		for i := range page.rows {
-			o := frozen.order(&page.rows[i])
-			lines = append(lines, fmt.Sprintf("%s|%s|%d|%d|%s\n", o.ID, o.Status, o.Version, o.Total, o.Customer))
-		}
+// positions are the last sequences that were folded.
+type positions struct{ orders, stock uint64 }
+
+func positionsOf(at map[string]uint64) positions {
+	return positions{orders: at[events.StreamOrders], stock: at[events.StreamStock]}
+}
+
+func (p positions) byStream() map[string]uint64 {
+	return map[string]uint64{events.StreamOrders: p.orders, events.StreamStock: p.stock}
+}
+
+// project computes the digest of the live listing over a copy, so that nobody waits for a million lines.
+func (s *Service) project() projection {
+	var frozen *table
+	var p projection
+	s.listing.View(func(t *table, at map[string]uint64) { frozen, p.positions = t.freeze(), positionsOf(at) })
+	p.count, p.digest = frozen.count(), frozen.digest()
+	return p
+}
+
+func (t *table) digest() string {
+	lines := make([]string, 0, t.count())
+	for _, row := range t.Rows() {
+		lines = append(lines, row+"\n")
 	}
 	sortByID(lines)
 	h := sha256.New()
 	for _, line := range lines {
 		_, _ = h.Write([]byte(line)) // never fails
 	}
-	p.digest = hex.EncodeToString(h.Sum(nil))
-	return p
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // freeze copies what the digest needs. Texts are only ever added, so their list can be shared.
 func (t *table) freeze() *table {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	frozen := &table{positions: t.positions, texts: texts{list: t.texts.list}, foreign: maps.Clone(t.foreign)}
+	frozen := &table{texts: texts{list: t.texts.list}, foreign: maps.Clone(t.foreign)}
 	for _, p := range t.pages {
 		frozen.pages = append(frozen.pages, &page{rows: slices.Clone(p.rows)})
 	}
 	return frozen
 }
+
+// Rows are the orders in the order of placing, by id.
+func (t *table) Rows() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, page := range t.pages {
+			for i := range page.rows {
+				o := t.order(&page.rows[i])
+				if !yield(o.ID, fmt.Sprintf("%s|%s|%d|%d|%s", o.ID, o.Status, o.Version, o.Total, o.Customer)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Count is how many orders there are.
+func (t *table) Count() int { return t.count() }
 
 // sortByID sorts lines by what stands before their first bar.
 func sortByID(lines []string) {

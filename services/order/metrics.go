@@ -18,14 +18,14 @@ type metrics struct {
 	payments     metric.Float64Histogram
 }
 
-func newMetrics(provider metric.MeterProvider, t *table) (*metrics, error) {
+func newMetrics(provider metric.MeterProvider, listing func() *table) (*metrics, error) {
 	meter := provider.Meter("github.com/tidemark/tidemark/services/order")
 	placed, err1 := meter.Int64Counter("tidemark.orders.placed", metric.WithDescription("Orders placed by this instance."), metric.WithUnit("{order}"))
 	ended, err2 := meter.Int64Counter("tidemark.orders.ended", metric.WithDescription("Orders ended by this instance, by outcome."), metric.WithUnit("{order}"))
 	payments, err3 := meter.Float64Histogram("tidemark.payment.duration", metric.WithDescription("Time that the payment gateway took, by outcome."), metric.WithUnit("s"))
 	_, err4 := meter.Int64ObservableGauge("tidemark.orders.open", metric.WithDescription("Orders that have not ended, as the read model knows."), metric.WithUnit("{order}"),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(t.openOrders()))
+			o.Observe(int64(listing().openOrders()))
 			return nil
 		}))
 	return &metrics{placedOrders: placed, endedOrders: ended, payments: payments}, errors.Join(err1, err2, err3, err4)

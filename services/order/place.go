@@ -32,11 +32,11 @@ func (s *Service) place(ctx context.Context, id string, v validOrder, digest str
 		return Order{}, false, err
 	}
 	defer func() { done(err == nil) }()
-	if _, listed := s.table.get(id); known || listed {
+	if _, listed := s.table().get(id); known || listed {
 		o, err := s.repeated(ctx, id, digest)
 		return o, true, err
 	}
-	if s.table.openOrders() >= s.cfg.MaxOpen {
+	if s.table().openOrders() >= s.cfg.MaxOpen {
 		return Order{}, false, ErrTooManyOpen
 	}
 	c := placeCommand{orderID: id, customer: v.customer, currency: v.currency, placedAt: v.placedAt, lines: v.lines, total: v.total, digest: digest}
@@ -93,7 +93,7 @@ func (s *Service) current(ctx context.Context, id string) (Order, error) {
 	if err != nil {
 		return Order{}, err
 	}
-	if seen, ok := s.table.get(id); ok && seen.Status == Reserved && o.Status == Placed {
+	if seen, ok := s.table().get(id); ok && seen.Status == Reserved && o.Status == Placed {
 		o.Status, o.UpdatedAt = seen.Status, seen.UpdatedAt
 	}
 	return o, nil
@@ -101,7 +101,7 @@ func (s *Service) current(ctx context.Context, id string) (Order, error) {
 
 // awaitEnd waits until the order has ended, as far as the read model knows, at most for the time given. It returns the newest that is known.
 func (s *Service) awaitEnd(ctx context.Context, o Order, limit time.Duration) Order {
-	ended, stop := s.table.watch(o.ID)
+	ended, stop := s.watch(o.ID)
 	defer stop()
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -111,7 +111,7 @@ func (s *Service) awaitEnd(ctx context.Context, o Order, limit time.Duration) Or
 	case <-ctx.Done():
 	case <-s.stopped:
 	}
-	if seen, ok := s.table.get(o.ID); ok && seen.Version >= o.Version && seen.Status >= o.Status {
+	if seen, ok := s.table().get(o.ID); ok && seen.Version >= o.Version && seen.Status >= o.Status {
 		o.Status, o.Reason, o.UpdatedAt, o.Version = seen.Status, seen.Reason, seen.UpdatedAt, seen.Version
 	}
 	return o

@@ -79,7 +79,7 @@ func (s *Service) answered(ctx context.Context, d bus.Delivery) (Order, events.S
 	if err != nil {
 		return Order{}, answer, fail.Permanent(err)
 	}
-	o, known := s.table.get(answer.OrderID)
+	o, known := s.table().get(answer.OrderID)
 	switch {
 	case known && o.Status.Ended():
 		return o, answer, nil

@@ -31,7 +31,8 @@ type Service struct {
 	payments  *payments
 	idle      func() // closes connections to the gateway that nobody uses
 	metrics   *metrics
-	table     *table
+	listing   *store.Projection[*table]
+	waiters   *waiters
 	once      *once
 	slots     chan struct{} // one for each request that is worked on
 
@@ -57,10 +58,13 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s := &Service{
 		cfg: cfg, js: js, subjects: deps.Topology.Subjects(), logger: telemetry.Logger.With("service", events.ServiceOrder),
 		log: store.New(js, events.StreamOrders, encoder, telemetry), stock: store.New(js, events.StreamStock, encoder, telemetry),
-		table: newTable(), slots: make(chan struct{}, cfg.MaxRequests),
+		waiters: newWaiters(), slots: make(chan struct{}, cfg.MaxRequests),
 		caughtUp: make(chan struct{}), ready: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.orders = store.Aggregate[Order]{Store: s.log, Evolve: evolve}
+	if s.listing, err = s.newListing(telemetry); err != nil {
+		return nil, fmt.Errorf("order: %w", err)
+	}
 	if s.metrics, err = newMetrics(telemetry.Meter, s.table); err != nil {
 		return nil, fmt.Errorf("order: %w", err)
 	}
@@ -101,8 +105,7 @@ func (s *Service) Ready() <-chan struct{} { return s.ready }
 func (s *Service) Run(ctx context.Context) error {
 	defer s.idle()
 	defer close(s.stopped)
-	snapshots, err := s.open(ctx)
-	if err != nil {
+	if err := s.open(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -112,17 +115,16 @@ func (s *Service) Run(ctx context.Context) error {
 	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopReading()
 	readers, reading := errgroup.WithContext(reading)
-	s.follow(reading, readers, snapshots)
+	readers.Go(func() error { return s.follow(reading) })
 
 	working, stopWorking := context.WithCancel(ctx)
 	defer stopWorking()
 	defer context.AfterFunc(reading, stopWorking)()
-	err = s.work(working)
+	err := s.work(working)
 	stopReading()
 	if err := errors.Join(err, readers.Wait()); err != nil {
 		return fmt.Errorf("order: %w", err)
 	}
-	snapshots.atStop(ctx, s.logger)
 	return nil
 }
 
@@ -151,45 +153,12 @@ func (s *Service) work(ctx context.Context) error {
 	return workers.Wait()
 }
 
-// open finds the buckets and the last snapshot.
-func (s *Service) open(ctx context.Context) (*snapshotting, error) {
+// open finds the bucket.
+func (s *Service) open(ctx context.Context) error {
 	bucket, err := s.js.KeyValue(ctx, events.BucketContacts)
 	if err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", events.BucketContacts, err)
+		return fmt.Errorf("open bucket %s: %w", events.BucketContacts, err)
 	}
-	if s.contacts, err = newContacts(bucket); err != nil {
-		return nil, err
-	}
-	blobs, err := store.NewSnapshots(ctx, s.js, events.BucketSnapshots)
-	if err != nil {
-		return nil, err
-	}
-	made := func(stream string) (time.Time, error) {
-		info, err := s.js.Stream(ctx, stream)
-		if err != nil {
-			return time.Time{}, fmt.Errorf("look up stream %s: %w", stream, err)
-		}
-		return info.CachedInfo().Created, nil
-	}
-	orders, err1 := made(events.StreamOrders)
-	stock, err2 := made(events.StreamStock)
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, err
-	}
-	snapshotter := &snapshotter{table: s.table, blobs: blobs, logs: logs{Orders: orders, Stock: stock}}
-	if s.cfg.SnapshotEvery > 0 {
-		s.restore(ctx, snapshotter)
-	}
-	return newSnapshotting(snapshotter, s.cfg.SnapshotEvery), nil
-}
-
-// restore reads the last snapshot. Without one the log is read from its beginning.
-func (s *Service) restore(ctx context.Context, from *snapshotter) {
-	start := time.Now()
-	if err := from.read(ctx); err != nil {
-		s.logger.InfoContext(ctx, "the listing is read from the log", "cause", err)
-		return
-	}
-	p := s.table.where()
-	s.logger.InfoContext(ctx, "the listing starts from its snapshot", "orders", from.stored.orders(), "orders_position", p.orders, "stock_position", p.stock, "took", time.Since(start))
+	s.contacts, err = newContacts(bucket)
+	return err
 }

@@ -280,7 +280,7 @@ func TestPreferWait(t *testing.T) {
 		answers <- i.do(http.MethodPost, "/v1/orders", oneLine, "Idempotency-Key", "k", "Prefer", "respond-async, wait=20")
 	}()
 	id := orderID("k")
-	eventstest.Eventually(t, patience, "the order is placed", func() bool { _, ok := i.table.get(id); return ok })
+	eventstest.Eventually(t, patience, "the order is placed", func() bool { _, ok := i.table().get(id); return ok })
 	// Who waits holds no slot: there is just one here.
 	eventstest.Eventually(t, patience, "another request is taken", func() bool {
 		return i.do(http.MethodPost, "/v1/orders", oneLine, "Idempotency-Key", "k2").code == http.StatusAccepted
@@ -302,7 +302,7 @@ func TestLimits(t *testing.T) {
 	}
 	<-i.slots
 	id := i.placeOne("k", oneLine)
-	eventstest.Eventually(t, patience, "the listing knows it", func() bool { return i.table.openOrders() == 1 })
+	eventstest.Eventually(t, patience, "the listing knows it", func() bool { return i.table().openOrders() == 1 })
 	if r := i.do(http.MethodPost, "/v1/orders", oneLine, "Idempotency-Key", "k2"); r.code != http.StatusTooManyRequests || r.header.Get("Retry-After") == "" {
 		t.Fatalf("too many open: %d %s", r.code, r.raw)
 	}

@@ -1,242 +1,108 @@
 package order
 
 import (
-	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"maps"
 	"slices"
-	"time"
+	"strconv"
+	"strings"
 
 	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
-// The snapshot is the table in the bucket SNAPSHOTS: pages of rows, pages of texts, and a manifest that names them and the positions that they stand for. Only
-// what changed is written. A page has two places and is written to the one that the last manifest does not name, and the manifest comes last: a crash
-// in between leaves the snapshot before it whole. It is a cache: whatever looks wrong about it is answered by reading the log.
+// The listing's versions, for [store.ProjectionConfig].
+const (
+	// listingFold changes with what the table makes of an event.
+	listingFold = 1
+	// listingLayout changes with the encoding.
+	listingLayout = 1
+)
 
-// snapshotFormat is in each manifest. It changes with the encoding and with what the fold means.
-const snapshotFormat = "orders/1"
+// The parts of the stored table: pages of texts, the keys, pages of rows. Rows name texts and keys, so they come last.
+const (
+	partTexts = "texts/"
+	partKeys  = "keys"
+	partRows  = "rows/"
+)
 
-const manifestName = "orders/manifest"
-
-// manifest says what a snapshot holds.
-type manifest struct {
-	Format  string            `json:"format"`
-	Logs    logs              `json:"logs"`
-	Orders  uint64            `json:"orders_position"`
-	Stock   uint64            `json:"stock_position"`
-	Rows    []part            `json:"rows"`
-	Texts   []part            `json:"texts"`
+// keys are what rows alone don't tell.
+type keys struct {
+	Rows    int               `json:"rows"`
 	Early   map[string]int64  `json:"early,omitempty"`
 	Foreign map[string]string `json:"foreign,omitempty"`
 }
 
-// logs are when the streams were made: a snapshot of other streams of the same name says nothing.
-type logs struct {
-	Orders time.Time `json:"orders_created"`
-	Stock  time.Time `json:"stock_created"`
-}
-
-// part is one page of rows or of texts.
-type part struct {
-	Slot  int    `json:"slot"`
-	Count int    `json:"count"`
-	CRC   uint32 `json:"crc32c"`
-}
-
-// orders is how many orders the snapshot holds.
-func (m manifest) orders() int {
-	n := 0
-	for _, p := range m.Rows {
-		n += p.Count
-	}
-	return n
-}
-
-func (p part) name(kind string, number int) string {
-	return fmt.Sprintf("orders/%s/%d/%c", kind, number, 'a'+rune(p.Slot)) //nolint:gosec // one of two
-}
-
-// frozen is what one snapshot writes: a manifest and the parts that changed.
-type frozen struct {
-	manifest manifest
-	blobs    map[string][]byte
-}
-
-// snapshotter writes and reads snapshots of one table.
-type snapshotter struct {
-	table  *table
-	blobs  *store.Snapshots
-	logs   logs
-	stored manifest // the last one that was written or read
-}
-
-// errNoSnapshot: there is none that can be used.
-var errNoSnapshot = errors.New("no usable snapshot")
-
-// write stores what changed since the last snapshot. After an error the next one writes it again.
-func (s *snapshotter) write(ctx context.Context) error {
-	f := s.table.snapshot(s.stored)
-	f.manifest.Logs = s.logs
-	for _, name := range slices.Sorted(maps.Keys(f.blobs)) {
-		if err := s.blobs.Put(ctx, name, f.blobs[name]); err != nil {
-			s.table.soil(f.manifest, s.stored)
-			return fmt.Errorf("write snapshot: %w", err)
-		}
-	}
-	data, err := json.Marshal(f.manifest)
-	if err == nil {
-		err = s.blobs.Put(ctx, manifestName, data)
-	}
-	if err != nil {
-		s.table.soil(f.manifest, s.stored)
-		return fmt.Errorf("write snapshot: %w", err)
-	}
-	s.stored = f.manifest
-	return nil
-}
-
-// snapshot encodes the parts that changed, at one moment.
-func (t *table) snapshot(last manifest) frozen {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f := frozen{blobs: make(map[string][]byte), manifest: manifest{
-		Format: snapshotFormat, Orders: t.positions.orders, Stock: t.positions.stock,
-		Early: make(map[string]int64, len(t.early)), Foreign: make(map[string]string, len(t.foreign)),
-	}}
-	for k, at := range t.early {
-		f.manifest.Early[hex.EncodeToString(k[:])] = at
-	}
-	for k, id := range t.foreign {
-		f.manifest.Foreign[hex.EncodeToString(k[:])] = id
-	}
-	for i, p := range t.pages {
-		if !p.dirty && i < len(last.Rows) {
-			f.manifest.Rows = append(f.manifest.Rows, last.Rows[i])
-			continue
-		}
-		p.dirty = false
-		f.manifest.Rows = append(f.manifest.Rows, f.add("rows", i, len(p.rows), encodeRows(p.rows), last.Rows))
-	}
+// Parts is the table as it is stored.
+func (t *table) Parts() []store.Part {
+	var parts []store.Part
 	number := 0
 	for chunk := range slices.Chunk(t.texts.list, pageSize) {
-		if number < len(last.Texts) && last.Texts[number].Count == len(chunk) { // texts are only ever added
-			f.manifest.Texts = append(f.manifest.Texts, last.Texts[number])
-		} else {
-			f.manifest.Texts = append(f.manifest.Texts, f.add("texts", number, len(chunk), encodeTexts(chunk), last.Texts))
-		}
+		parts = append(parts, store.Part{
+			Name: partTexts + strconv.Itoa(number), Revision: uint64(len(chunk)), // texts are only ever added
+			Encode: func() []byte { return encodeTexts(chunk) },
+		})
 		number++
 	}
-	return f
-}
-
-// add puts a blob where the last manifest does not look.
-func (f *frozen) add(kind string, number, count int, blob []byte, last []part) part {
-	p := part{Count: count, CRC: crc32.Checksum(blob, castagnoli)}
-	if number < len(last) {
-		p.Slot = 1 - last[number].Slot
+	parts = append(parts, store.Part{Name: partKeys, Revision: t.keys, Encode: t.encodeKeys})
+	for i, p := range t.pages {
+		parts = append(parts, store.Part{Name: partRows + strconv.Itoa(i), Revision: p.revision, Encode: func() []byte { return encodeRows(p.rows) }})
 	}
-	f.blobs[p.name(kind, number)] = blob
-	return p
+	return parts
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// soil marks the pages again that a failed snapshot had taken for written.
-func (t *table) soil(failed, stored manifest) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for i, p := range failed.Rows {
-		if i >= len(stored.Rows) || stored.Rows[i] != p {
-			t.pages[i].dirty = true
-		}
+// Restore puts back a part.
+func (t *table) Restore(name string, data []byte) error {
+	switch {
+	case name == partTexts+"0":
+		t.texts = texts{numbers: make(map[string]uint32)}
+		return t.texts.decode(data)
+	case strings.HasPrefix(name, partTexts):
+		return t.texts.decode(data)
+	case name == partKeys:
+		return t.decodeKeys(data)
+	case strings.HasPrefix(name, partRows):
+		return t.decodeRows(data)
 	}
+	return fmt.Errorf("part %q is not known", name)
 }
 
-// read fills the empty table from the last snapshot. The error wraps errNoSnapshot where there is none, or none that can be trusted; the table is
-// empty then.
-func (s *snapshotter) read(ctx context.Context) error {
-	data, err := s.blobs.Get(ctx, manifestName)
+func (t *table) encodeKeys() []byte {
+	k := keys{Rows: t.count(), Early: make(map[string]int64, len(t.early)), Foreign: make(map[string]string, len(t.foreign))}
+	for key, at := range t.early {
+		k.Early[hex.EncodeToString(key[:])] = at
+	}
+	for key, id := range t.foreign {
+		k.Foreign[hex.EncodeToString(key[:])] = id
+	}
+	data, err := json.Marshal(k) // sorts the keys of maps
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNoSnapshot, err)
+		return nil // numbers and texts can be encoded
 	}
-	var m manifest
-	if err := json.Unmarshal(data, &m); err != nil {
-		return fmt.Errorf("%w: manifest: %w", errNoSnapshot, err)
-	}
-	if m.Format != snapshotFormat {
-		return fmt.Errorf("%w: its format is %q, not %q", errNoSnapshot, m.Format, snapshotFormat)
-	}
-	if !m.Logs.Orders.Equal(s.logs.Orders) || !m.Logs.Stock.Equal(s.logs.Stock) {
-		return fmt.Errorf("%w: it is of other logs", errNoSnapshot)
-	}
-	loaded, err := s.load(ctx, m)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errNoSnapshot, err)
-	}
-	s.table.replace(loaded)
-	s.stored = m
-	return nil
+	return data
 }
 
-func (s *snapshotter) load(ctx context.Context, m manifest) (*table, error) {
-	t := newTableFor(m.orders())
-	t.positions = positions{orders: m.Orders, stock: m.Stock}
-	t.texts = texts{numbers: make(map[string]uint32)}
-	for i, p := range m.Texts {
-		blob, err := s.fetch(ctx, "texts", i, p)
-		if err != nil {
-			return nil, err
-		}
-		if err := t.texts.decode(blob); err != nil {
-			return nil, err
-		}
+func (t *table) decodeKeys(data []byte) error {
+	var k keys
+	if err := json.Unmarshal(data, &k); err != nil {
+		return err
 	}
-	if err := t.loadKeys(m); err != nil {
-		return nil, err
-	}
-	for i, p := range m.Rows {
-		blob, err := s.fetch(ctx, "rows", i, p)
-		if err != nil {
-			return nil, err
-		}
-		if err := t.decodeRows(blob); err != nil {
-			return nil, fmt.Errorf("%s: %w", p.name("rows", i), err)
-		}
-	}
-	return t, nil
-}
-
-func (s *snapshotter) fetch(ctx context.Context, kind string, number int, p part) ([]byte, error) {
-	blob, err := s.blobs.Get(ctx, p.name(kind, number))
-	if err != nil {
-		return nil, err
-	}
-	if crc32.Checksum(blob, castagnoli) != p.CRC {
-		return nil, fmt.Errorf("%s: is not the one that the manifest names", p.name(kind, number))
-	}
-	return blob, nil
-}
-
-func (t *table) loadKeys(m manifest) error {
-	for text, at := range m.Early {
-		k, err := decodeKey(text)
+	t.index = make(map[key]uint32, k.Rows)
+	for text, at := range k.Early {
+		key, err := decodeKey(text)
 		if err != nil {
 			return err
 		}
-		t.early[k] = at
+		t.early[key] = at
 	}
-	for text, id := range m.Foreign {
-		k, err := decodeKey(text)
+	for text, id := range k.Foreign {
+		key, err := decodeKey(text)
 		if err != nil {
 			return err
 		}
-		t.foreign[k] = id
+		t.foreign[key] = id
 	}
 	return nil
 }
@@ -247,14 +113,6 @@ func decodeKey(text string) (k key, err error) {
 		return k, fmt.Errorf("key %q: is not %d bytes in hexadecimal", text, len(k))
 	}
 	return k, nil
-}
-
-// replace takes over what was loaded. Nobody waits yet: it happens before the service is ready.
-func (t *table) replace(loaded *table) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.pages, t.index, t.texts, t.byCustomer = loaded.pages, loaded.index, loaded.texts, loaded.byCustomer
-	t.early, t.foreign, t.open, t.positions = loaded.early, loaded.foreign, loaded.open, loaded.positions
 }
 
 // rowSize is the length of an encoded row: fixed, little-endian, in the order of the struct.
@@ -292,9 +150,6 @@ func (t *table) decodeRows(blob []byte) error {
 			return errors.New("a row names what is not there")
 		}
 		t.insert(w)
-	}
-	for _, p := range t.pages {
-		p.dirty = false
 	}
 	return nil
 }

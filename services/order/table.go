@@ -12,9 +12,9 @@ import (
 )
 
 // table is the read model: every order without its lines, folded from ORDERS and STOCK. It holds a million orders, so a row has no pointer (the garbage
-// collector does not look into it) and texts are kept once. Rows stand in the order of placing, in pages, which are the units of the snapshot.
+// collector does not look into it) and texts are kept once. Rows stand in the order of placing, in pages, which are the units in which it is stored.
 //
-// What it holds depends on the two positions alone, not on how the reading of the two streams interleaved.
+// It is a [store.Model]: what it holds depends on the events alone, not on how the reading of the two streams interleaved.
 type table struct {
 	mu         sync.RWMutex
 	pages      []*page
@@ -24,20 +24,17 @@ type table struct {
 	early      map[key]int64       // orders that STOCK reserved before ORDERS was read so far: when, in µs
 	foreign    map[key]string      // ids that are not in the shape of events.NewID
 	open       int                 // orders that have not ended
-	positions  positions
-	waiters    map[key][]chan struct{}
+	keys       uint64              // counts the changes of early, foreign and the number of rows
+	waiters    *waiters            // told of orders that end, if this table answers
 }
-
-// positions are the last sequences that were folded.
-type positions struct{ orders, stock uint64 }
 
 const pageSize = 10_000
 
 // page is a range of rows. counts allow a listing by status to pass it over.
 type page struct {
-	rows   []row
-	counts [statuses]int
-	dirty  bool
+	rows     []row
+	counts   [statuses]int
+	revision uint64
 }
 
 // key is an order's id without its encoding.
@@ -57,13 +54,9 @@ type row struct {
 	status    Status
 }
 
-func newTable() *table { return newTableFor(0) }
-
-// newTableFor makes room for so many orders at once.
-func newTableFor(orders int) *table {
+func newTable() *table {
 	return &table{
-		index: make(map[key]uint32, orders), byCustomer: make(map[uint32][]uint32), early: make(map[key]int64),
-		foreign: make(map[key]string), waiters: make(map[key][]chan struct{}), texts: newTexts(),
+		index: make(map[key]uint32), byCustomer: make(map[uint32][]uint32), early: make(map[key]int64), foreign: make(map[key]string), texts: newTexts(),
 	}
 }
 
@@ -95,59 +88,35 @@ type change struct {
 	Reason     string       `json:"reason"`
 }
 
-// apply folds one event. What was folded before is passed over. An error says that the event has no effect; the position moves on all the same,
-// since one bad event must not hide those behind it.
-func (t *table) apply(r store.Recorded) error {
-	var c change
-	var err error
-	if concernsTable(r.Type) {
-		// The lines are most of an event. The table has no use for them, so they are not decoded.
-		c, err = events.Payload[change](&r.Event)
+// Fold folds one event. An error says that the event has no effect.
+func (t *table) Fold(r store.Recorded) error {
+	switch r.Type {
+	case events.TypeOrderPlaced, events.TypeOrderConfirmed, events.TypeOrderRejected, events.TypeOrderCancelled, events.TypeStockReserved:
+	case events.TypeStockReceived, events.TypeStockRejected, events.TypeStockCommitted, events.TypeStockReleased:
+		return nil // the order's own events say what becomes of it
+	default:
+		return fmt.Errorf("%w: %s", events.ErrUnknownType, r.Type)
+	}
+	// The lines are most of an event. The table has no use for them, so they are not decoded.
+	c, err := events.Payload[change](&r.Event)
+	if err != nil {
+		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.positions.advance(r) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("%s, sequence %d: %w", r.Stream, r.Sequence, err)
-	}
 	switch r.Type {
 	case events.TypeOrderPlaced:
-		err = t.placed(c, r)
+		return t.placed(c, r)
 	case events.TypeOrderConfirmed:
-		err = t.end(c, r, Confirmed)
+		return t.end(c, r, Confirmed)
 	case events.TypeOrderRejected:
-		err = t.end(c, r, Rejected)
+		return t.end(c, r, Rejected)
 	case events.TypeOrderCancelled:
-		err = t.end(c, r, Cancelled)
-	case events.TypeStockReserved:
+		return t.end(c, r, Cancelled)
+	default:
 		t.reserved(c, r)
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("%s, sequence %d: %w", r.Stream, r.Sequence, err)
-	}
-	return nil
-}
-
-func concernsTable(eventType string) bool {
-	switch eventType {
-	case events.TypeOrderPlaced, events.TypeOrderConfirmed, events.TypeOrderRejected, events.TypeOrderCancelled, events.TypeStockReserved:
-		return true
-	}
-	return false
-}
-
-func (p *positions) advance(r store.Recorded) bool {
-	position := &p.orders
-	if r.Stream == events.StreamStock {
-		position = &p.stock
-	}
-	if r.Sequence <= *position {
-		return false
-	}
-	*position = r.Sequence
-	return true
 }
 
 func (t *table) placed(c change, r store.Recorded) error {
@@ -156,7 +125,7 @@ func (t *table) placed(c change, r store.Recorded) error {
 		return fmt.Errorf("order %s is placed twice", c.OrderID)
 	}
 	if foreign {
-		t.foreign[k] = c.OrderID
+		t.foreign[k] = c.OrderID // insert counts the change
 	}
 	w := row{
 		id: k, placedSeq: r.Sequence, total: int64(c.Total), placedAt: c.PlacedAt.UnixMicro(), updatedAt: r.Time.UnixMicro(),
@@ -184,7 +153,8 @@ func (t *table) insert(w row) {
 	p := t.pages[last]
 	p.rows = append(p.rows, w)
 	p.counts[w.status]++
-	p.dirty = true
+	p.revision++
+	t.keys++
 	t.index[w.id] = number
 	if w.customer != 0 {
 		t.byCustomer[w.customer] = append(t.byCustomer[w.customer], number)
@@ -211,10 +181,9 @@ func (t *table) end(c change, r store.Recorded, status Status) error {
 	w.version++
 	w.updatedAt = r.Time.UnixMicro()
 	t.open--
-	for _, waiter := range t.waiters[k] {
-		close(waiter)
+	if t.waiters != nil {
+		t.waiters.ended(k)
 	}
-	delete(t.waiters, k)
 	return nil
 }
 
@@ -224,6 +193,7 @@ func (t *table) reserved(c change, r store.Recorded) {
 	number, ok := t.index[k]
 	if !ok {
 		t.early[k] = r.Time.UnixMicro()
+		t.keys++
 		return
 	}
 	if p, w := t.at(number); w.status == Placed {
@@ -236,7 +206,7 @@ func (p *page) move(w *row, to Status) {
 	p.counts[w.status]--
 	p.counts[to]++
 	w.status = to
-	p.dirty = true
+	p.revision++
 }
 
 func (t *table) at(number uint32) (*page, *row) {

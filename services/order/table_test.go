@@ -1,7 +1,9 @@
 package order
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -47,22 +49,18 @@ func drawHistory(t *rapid.T, tb testing.TB) history {
 	return h
 }
 
-// feed hands the rest of both streams to the table, interleaved anyhow.
-func (h history) feed(t *rapid.T, tb testing.TB, table *table, until positions) {
+// feed hands what is between two positions of both streams to the table, interleaved anyhow.
+func (h history) feed(t *rapid.T, tb testing.TB, table *table, from, until positions) {
 	tb.Helper()
-	for {
-		p := table.where()
-		orders, stock := h.orders[p.orders:until.orders], h.stock[p.stock:until.stock]
+	orders, stock := h.orders[from.orders:until.orders], h.stock[from.stock:until.stock]
+	for len(orders) > 0 || len(stock) > 0 {
 		var next store.Recorded
-		switch {
-		case len(orders) == 0 && len(stock) == 0:
-			return
-		case len(stock) == 0 || len(orders) > 0 && rapid.Bool().Draw(t, "orders first"):
-			next = orders[0]
-		default:
-			next = stock[0]
+		if len(stock) == 0 || len(orders) > 0 && rapid.Bool().Draw(t, "orders first") {
+			next, orders = orders[0], orders[1:]
+		} else {
+			next, stock = stock[0], stock[1:]
 		}
-		if err := table.apply(next); err != nil {
+		if err := table.Fold(next); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -103,16 +101,16 @@ func TestTheTableIsTheFoldOfTheLogs(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		h := drawHistory(r, t)
 		live := newTable()
-		h.feed(r, t, live, h.end())
+		h.feed(r, t, live, positions{}, h.end())
 
 		cut := positions{uint64(rapid.IntRange(0, len(h.orders)).Draw(r, "cut orders")), uint64(rapid.IntRange(0, len(h.stock)).Draw(r, "cut stock"))}
 		early := newTable()
-		h.feed(r, t, early, cut)
-		restored := thaw(t, early.snapshot(manifest{}))
-		h.feed(r, t, restored, h.end())
+		h.feed(r, t, early, positions{}, cut)
+		restored := thaw(t, early)
+		h.feed(r, t, restored, cut, h.end())
 
-		if a, b := live.project(), restored.project(); a != b {
-			r.Fatalf("live %+v, from a snapshot %+v", a, b)
+		if a, b := encoded(live), encoded(restored); !slices.EqualFunc(a, b, samePart) {
+			r.Fatalf("live %v, from a snapshot %v", a, b)
 		}
 		want := h.folded(t)
 		for _, table := range []*table{live, restored} {
@@ -140,23 +138,33 @@ func brief(orders []Order) (s string) {
 	return s
 }
 
-// thaw reads a snapshot that was not stored anywhere.
-func thaw(tb testing.TB, f frozen) *table {
+type encodedPart struct {
+	name string
+	data []byte
+}
+
+func samePart(a, b encodedPart) bool { return a.name == b.name && bytes.Equal(a.data, b.data) }
+
+// encoded is the table as it is stored.
+func encoded(t *table) (parts []encodedPart) {
+	for _, p := range t.Parts() {
+		parts = append(parts, encodedPart{p.Name, p.Encode()})
+	}
+	return parts
+}
+
+// thaw restores what a table is stored as.
+func thaw(tb testing.TB, of *table) *table {
 	tb.Helper()
-	t := newTableFor(f.manifest.orders())
-	t.positions = positions{orders: f.manifest.Orders, stock: f.manifest.Stock}
-	t.texts = texts{numbers: make(map[string]uint32)}
-	if err := t.loadKeys(f.manifest); err != nil {
-		tb.Fatal(err)
-	}
-	for i, p := range f.manifest.Texts {
-		if err := t.texts.decode(f.blobs[p.name("texts", i)]); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	for i, p := range f.manifest.Rows {
-		if err := t.decodeRows(f.blobs[p.name("rows", i)]); err != nil {
-			tb.Fatal(err)
+	return thawParts(tb, encoded(of))
+}
+
+func thawParts(tb testing.TB, parts []encodedPart) *table {
+	tb.Helper()
+	t := newTable()
+	for _, p := range parts {
+		if err := t.Restore(p.name, p.data); err != nil {
+			tb.Fatalf("%s: %v", p.name, err)
 		}
 	}
 	return t
@@ -168,7 +176,7 @@ func TestListing(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		h := drawHistory(r, t)
 		table := newTable()
-		h.feed(r, t, table, h.end())
+		h.feed(r, t, table, positions{}, h.end())
 		all := h.folded(t)
 		wanted := append([]string{"", "nobody", "guest-x"}, "ann", "bob")
 		for _, o := range all {
@@ -209,25 +217,26 @@ func TestPagesBeyondTheFirst(t *testing.T) {
 	n := 2*pageSize + 5
 	for i := range n {
 		id := events.DeriveID("o", fmt.Sprint(i))
-		if err := table.apply(placedEvent(t, uint64(i+1), id, fmt.Sprint("c", i%3))); err != nil {
+		if err := table.Fold(placedEvent(t, uint64(i+1), id, fmt.Sprint("c", i%3))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	first := table.snapshot(manifest{})
-	if len(first.manifest.Rows) != 3 || len(first.blobs) != 4 {
-		t.Fatalf("%d pages of rows, %d blobs", len(first.manifest.Rows), len(first.blobs))
+	before := revisions(table)
+	if len(before) != 5 {
+		t.Fatalf("parts: %v", before)
 	}
 	id := events.DeriveID("o", fmt.Sprint(pageSize+1))
-	if err := table.apply(endEvent(t, uint64(n+1), events.TypeOrderCancelled, id)); err != nil {
+	if err := table.Fold(endEvent(t, uint64(n+1), events.TypeOrderCancelled, id)); err != nil {
 		t.Fatal(err)
 	}
-	second := table.snapshot(first.manifest)
 	changed := []string{}
-	for name := range second.blobs {
-		changed = append(changed, name)
+	for name, revision := range revisions(table) {
+		if before[name] != revision {
+			changed = append(changed, name)
+		}
 	}
 	slices.Sort(changed)
-	if !slices.Equal(changed, []string{"orders/rows/1/b", "orders/texts/0/b"}) {
+	if !slices.Equal(changed, []string{"rows/1", "texts/0"}) {
 		t.Fatalf("a change of one order writes %v", changed)
 	}
 	if got, _ := table.list(query{status: Cancelled, limit: 10}); len(got) != 1 || got[0].ID != id {
@@ -239,25 +248,33 @@ func TestPagesBeyondTheFirst(t *testing.T) {
 	}
 }
 
-func TestOneBadEventHidesNoOther(t *testing.T) {
+func revisions(t *table) map[string]uint64 {
+	all := map[string]uint64{}
+	for _, p := range t.Parts() {
+		all[p.Name] = p.Revision
+	}
+	return all
+}
+
+// What can't be folded leaves no trace.
+func TestABadEventHasNoEffect(t *testing.T) {
 	t.Parallel()
 	table := newTable()
-	bad := placedEvent(t, 1, "o", "c")
+	if err := table.Fold(placedEvent(t, 1, "o", "c")); err != nil {
+		t.Fatal(err)
+	}
+	before := encoded(table)
+	bad := placedEvent(t, 2, "p", "c")
 	bad.Data = []byte(`{"total_minor":"much"}`)
-	if err := table.apply(bad); err == nil {
-		t.Error("took an event that can't be read")
+	strange := placedEvent(t, 3, "p", "c")
+	strange.Type = "shop.order.painted.v1"
+	for _, r := range []store.Recorded{bad, strange, endEvent(t, 4, events.TypeOrderConfirmed, "nobody"), placedEvent(t, 5, "o", "d")} {
+		if err := table.Fold(r); err == nil || errors.Is(err, events.ErrUnknownType) != (r.Sequence == 3) {
+			t.Errorf("sequence %d: %v", r.Sequence, err)
+		}
 	}
-	if err := table.apply(endEvent(t, 2, events.TypeOrderConfirmed, "o")); err == nil {
-		t.Error("took the end of an order that was never placed")
-	}
-	if err := table.apply(placedEvent(t, 3, "o", "c")); err != nil {
-		t.Error(err)
-	}
-	if err := table.apply(placedEvent(t, 3, "o", "c")); err != nil {
-		t.Errorf("an event that was folded before: %v", err)
-	}
-	if p := table.project(); p.count != 1 || p.positions.orders != 3 {
-		t.Errorf("%+v", p)
+	if after := encoded(table); !slices.EqualFunc(before, after, samePart) {
+		t.Errorf("before %v, after %v", before, after)
 	}
 }
 
@@ -297,10 +314,17 @@ func TestRestart(t *testing.T) {
 func (i *instance) settled() projection {
 	i.t.Helper()
 	end := positions{i.lastOf(events.StreamOrders), i.lastOf(events.StreamStock)}
-	eventstest.Eventually(i.t, patience, "the listing has read everything", func() bool { return i.table.where() == end })
-	return i.table.project()
+	eventstest.Eventually(i.t, patience, "the listing has read everything", func() bool { return i.where() == end })
+	return i.project()
 }
 
+// where is how far the listing has read.
+func (i *instance) where() (p positions) {
+	i.listing.View(func(_ *table, at map[string]uint64) { p = positionsOf(at) })
+	return p
+}
+
+// The stored listing is a cache: whatever of it is damaged or lost, the logs tell.
 func TestASnapshotThatCantBeTrustedIsNotRead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -309,55 +333,45 @@ func TestASnapshotThatCantBeTrustedIsNotRead(t *testing.T) {
 	live := first.settled()
 	first.halt()
 	ctx := context.Background()
-	blobs, err := store.NewSnapshots(ctx, w.nats.JetStream(), events.BucketSnapshots)
+	blobs, err := w.nats.JetStream().ObjectStore(ctx, events.BucketSnapshots)
 	if err != nil {
 		t.Fatal(err)
 	}
-	good, err := blobs.Get(ctx, manifestName)
-	if err != nil {
-		t.Fatal(err)
+	stored, err := blobs.List(ctx)
+	if err != nil || len(stored) != 3 {
+		t.Fatalf("%d blobs, %v", len(stored), err)
 	}
-	read := func() error {
-		s := &snapshotter{table: newTable(), blobs: blobs}
-		opened, err := w.make(Config{}).open(ctx)
-		if err != nil {
-			t.Fatal(err)
+	for _, part := range stored {
+		for _, damage := range []func() error{
+			func() error { _, err := blobs.PutBytes(ctx, part.Name, []byte("nonsense")); return err },
+			func() error { return blobs.Delete(ctx, part.Name) },
+		} {
+			if err := damage(); err != nil {
+				t.Fatal(err)
+			}
+			i := w.begin(Config{})
+			<-i.caughtUp
+			if p := i.settled(); p != live {
+				t.Errorf("%s damaged: %+v, live %+v", part.Name, p, live)
+			}
+			i.halt()
 		}
-		s.logs = opened.logs
-		err = s.read(ctx)
-		if err == nil && s.table.project() != live {
-			t.Errorf("read %+v, live %+v", s.table.project(), live)
-		}
-		return err
 	}
-	if err := read(); err != nil {
-		t.Fatalf("the good one: %v", err)
-	}
-	for name, damage := range map[string]struct{ blob, data string }{
-		"manifest is no JSON":   {manifestName, "nonsense"},
-		"foreign format":        {manifestName, `{"format":"orders/0"}`},
-		"of other logs":         {manifestName, `{"format":"` + snapshotFormat + `"}`},
-		"a page is another one": {"orders/rows/0/a", "nonsense"},
+}
+
+func TestRestoreRefusesWhatItCantRead(t *testing.T) {
+	t.Parallel()
+	for name, data := range map[string]string{
+		"texts/0": "\xff", "keys": "{", "rows/0": "short", "other": "",
 	} {
-		page := "orders/rows/0/a"
-		before, _ := blobs.Get(ctx, page)
-		if err := blobs.Put(ctx, damage.blob, []byte(damage.data)); err != nil {
-			t.Fatal(err)
-		}
-		if err := blobs.Put(ctx, "orders/rows/0/b", []byte(damage.data)); err != nil {
-			t.Fatal(err)
-		}
-		if err := read(); err == nil {
-			t.Errorf("%s: was taken", name)
-		}
-		_ = blobs.Put(ctx, page, before)
-		if err := blobs.Put(ctx, manifestName, good); err != nil {
-			t.Fatal(err)
+		if err := newTable().Restore(name, []byte(data)); err == nil {
+			t.Errorf("%s: %q was taken", name, data)
 		}
 	}
-	second := w.begin(Config{})
-	<-second.caughtUp
-	if p := second.settled(); p != live {
-		t.Fatalf("%+v, live %+v", p, live)
+	if err := newTable().Restore("keys", []byte(`{"early":{"zz":1}}`)); err == nil {
+		t.Error("took a key that is none")
+	}
+	if err := newTable().Restore("rows/0", make([]byte, rowSize)); err == nil {
+		t.Error("took a row without a status")
 	}
 }

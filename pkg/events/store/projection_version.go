@@ -97,7 +97,7 @@ func (v *version[M]) follow(ctx context.Context, i int, log *Store) error {
 	}
 	err := f.run(ctx)
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // the error says that it was stopped
 	}
 	return err
 }
