@@ -143,11 +143,11 @@ func (c *dlqListCmd) Run(a *app) error {
 	return w.Flush()
 }
 
-// short keeps a table's line on a line.
+// short keeps a table's line on a line. An error says at its beginning what was tried, and at its end what went wrong.
 func short(text string) string {
-	const most = 80
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most-1]) + "…"
+	const head, tail = 30, 60
+	if runes := []rune(text); len(runes) > head+tail {
+		return string(runes[:head-1]) + "…" + string(runes[len(runes)-tail:])
 	}
 	return text
 }
@@ -180,7 +180,7 @@ func (c *dlqGroupsCmd) Run(a *app) error {
 	fmt.Fprintln(w, "GROUP\tREASON\tFINGERPRINT\tCOUNT\tBLOCKED KEYS\tWAITING\tOLDEST\tNEWEST\tERROR")
 	for _, s := range causes {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", s.Group, s.Reason, s.Fingerprint, s.Count, s.BlockedKeys, s.Waiting,
-			s.Oldest.Local().Format(time.DateTime), s.Newest.Local().Format(time.DateTime), short(s.Error)) //nolint:gosmopolitan // for a person
+			s.Oldest.Local().Format(time.DateTime), s.Newest.Local().Format(time.DateTime), s.Error) //nolint:gosmopolitan // for a person
 	}
 	return w.Flush()
 }

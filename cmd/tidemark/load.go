@@ -20,6 +20,7 @@ type loadCmd struct {
 	Rate     float64       `help:"Made-up input: events a second, one order to nine clicks."`
 	For      time.Duration `help:"Made-up input: how long."`
 	Seed     uint64        `default:"1" help:"Made-up input: the same seed makes the same orders."`
+	Poison   float64       `help:"Made-up input: share of the events that can't be processed, half of them orders whose mail is refused, half malformed clicks."`
 	InFlight int           `default:"64" help:"Requests at once."`
 	JSON     bool          `name:"json" help:"One object on one line instead of a table."`
 }
@@ -28,7 +29,7 @@ type loadCmd struct {
 func (c *loadCmd) Run(a *app) error {
 	cfg := load.Config{
 		API: c.To, CSV: c.CSV, Stock: c.Stock, Speed: c.Speed, Limit: c.Limit, Wait: c.Wait,
-		Rate: c.Rate, For: c.For, Seed: c.Seed, InFlight: c.InFlight, JSON: c.JSON,
+		Rate: c.Rate, For: c.For, Seed: c.Seed, Poison: c.Poison, InFlight: c.InFlight, JSON: c.JSON,
 	}
 	if c.Start != "" {
 		start, err := time.Parse(time.RFC3339Nano, c.Start)

@@ -34,6 +34,7 @@ type shop struct {
 	receipts map[string]bool
 	clicks   []events.Event
 	pending  int // reads of an order before it is confirmed
+	nats     string
 
 	fault func(r *http.Request) (status int, after bool) // status 0: none; 1: hang up; after: the work is done first
 }
@@ -111,6 +112,8 @@ func (s *shop) serve(w http.ResponseWriter, r *http.Request, body []byte) {
 		}
 		s.clicks = append(s.clicks, evs...)
 		answer(w, http.StatusAccepted, map[string]int{"accepted": len(evs)})
+	case path == "/v1/system" && s.nats != "":
+		answer(w, http.StatusOK, map[string]string{"nats_url": s.nats})
 	case strings.HasSuffix(path, "/events"):
 		key := strings.TrimSuffix(strings.TrimPrefix(path, "/v1/orders/id-"), "/events")
 		answer(w, http.StatusOK, map[string]any{"items": []client.OrderEvent{{Version: 1, StoredAt: s.stored[key]}}})

@@ -38,6 +38,8 @@ type Config struct {
 	Rate float64       // made-up events a second, one order to nine clicks
 	For  time.Duration // how long to make them up
 	Seed uint64        // of the made-up input
+
+	Poison float64 // share of the made-up events that can't be processed, 0 to 0.2: see [PoisonSKU]
 }
 
 // Validate reports every error of the configuration, joined. Each wraps [ErrUsage].
@@ -55,11 +57,13 @@ func (c Config) Validate() error {
 	must(c.InFlight >= 0 && c.InFlight <= maxInFlight, "in flight: is %d, must be 1 to %d", c.InFlight, maxInFlight)
 	if c.CSV != "" {
 		must(c.Rate == 0 && c.For == 0, "rate, for: are of made-up input, not of a file")
+		must(c.Poison == 0, "poison: is of made-up input, not of a file")
 		return errors.Join(errs...)
 	}
 	must(c.Speed == "" || c.Speed == "max", "speed: is of a file; made-up input has a rate")
 	must(c.Limit == 0, "limit: is of a file; made-up input has a rate and a time")
 	must(c.Rate > 0 && c.Rate <= 1e6, "rate: is %g, must be above 0 and at most 1,000,000 events a second (or name a file to load)", c.Rate)
+	must(c.Poison >= 0 && c.Poison <= maxPoison, "poison: is %g, must be 0 to %g", c.Poison, maxPoison)
 	must(c.For > 0, "for: is %s, must be a time such as 30s", c.For)
 	return errors.Join(errs...)
 }

@@ -29,10 +29,11 @@ type maker struct {
 	start  time.Time
 	rate   float64
 	number int // of events
+	poison float64
 }
 
 func newMaker(cfg Config) maker {
-	return maker{seed: cfg.Seed, run: cfg.run(), start: cfg.Start, rate: cfg.Rate, number: int(cfg.For.Seconds() * cfg.Rate)}
+	return maker{seed: cfg.Seed, run: cfg.run(), start: cfg.Start, rate: cfg.Rate, number: int(cfg.For.Seconds() * cfg.Rate), poison: cfg.Poison}
 }
 
 func (m maker) isOrder(n int) bool { return n%everyTenth == 0 }
@@ -58,6 +59,9 @@ func (m maker) skus() []string {
 	for i := range skus {
 		skus[i] = madeSKU(i)
 	}
+	if m.poison > 0 {
+		skus = append(skus, PoisonSKU)
+	}
 	return skus
 }
 
@@ -79,6 +83,9 @@ func (m maker) order(n int) client.NewOrder {
 	for range 1 + r.IntN(4) {
 		i := r.IntN(madeSKUs)
 		o.Lines = append(o.Lines, client.Line{SKU: madeSKU(i), Quantity: 1 + r.Int64N(3), UnitPrice: madePrice(i).String()})
+	}
+	if m.poisonOrder(n / everyTenth) {
+		return m.poisoned(o, n)
 	}
 	switch (n / everyTenth) % wrongEvery { // dirt, as real shops have it: the API must refuse it
 	case 3:
@@ -105,9 +112,11 @@ func (s *sender) made(ctx context.Context, m maker, inFlight int) error {
 	group, sending := errgroup.WithContext(ctx)
 	group.SetLimit(inFlight)
 	err := m.each(sending, func(n int) {
-		group.Go(func() error { return s.place(sending, m.key("order", n), m.order(n)) })
+		group.Go(func() error { return s.placeMade(sending, m, n) })
 	}, func(clicks []events.Event) {
 		group.Go(func() error { return s.click(sending, clicks) })
+	}, func(n int) {
+		group.Go(func() error { return s.poisonClick(sending, m.poisonClickMessage(s.producer, n)) })
 	})
 	if waitErr := group.Wait(); waitErr != nil {
 		return waitErr // the reason why the making ended, if it did
@@ -115,8 +124,18 @@ func (s *sender) made(ctx context.Context, m maker, inFlight int) error {
 	return err
 }
 
-// each makes up the events at their times and hands on orders one by one and clicks in batches.
-func (m maker) each(ctx context.Context, order func(n int), send func([]events.Event)) error {
+func (s *sender) placeMade(ctx context.Context, m maker, n int) error {
+	accepted, err := s.place(ctx, m.key("order", n), m.order(n))
+	if accepted && m.poisonOrder(n/everyTenth) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.sum.PoisonMail++
+	}
+	return err
+}
+
+// each makes up the events at their times and hands on orders and poison one by one and clicks in batches.
+func (m maker) each(ctx context.Context, order func(n int), send func([]events.Event), poison func(n int)) error {
 	var clicks []events.Event
 	flush := func() {
 		if len(clicks) > 0 {
@@ -134,6 +153,10 @@ func (m maker) each(ctx context.Context, order func(n int), send func([]events.E
 		}
 		if m.isOrder(n) {
 			order(n)
+			continue
+		}
+		if m.poisonClick(clickNumber(n)) {
+			poison(n)
 			continue
 		}
 		click, err := m.click(n)

@@ -68,6 +68,13 @@ func (s *sender) file(ctx context.Context, cfg Config) error {
 func (s *sender) makeUp(ctx context.Context, cfg Config) error {
 	m := newMaker(cfg)
 	s.sum.Rows, s.sum.Invoices = m.number, m.orders()
+	if cfg.Poison > 0 {
+		var err error
+		if s.producer, err = newProducer(ctx, s.api); err != nil {
+			return err
+		}
+		defer s.producer.nc.Close()
+	}
 	s.report.say("made-up input, seed %d; the same again: --start %s", cfg.Seed, cfg.run())
 	if err := s.stock(ctx, m.skus(), cfg.Stock, cfg.InFlight); err != nil {
 		return err
@@ -116,7 +123,10 @@ func (s *sender) invoices(ctx context.Context, cfg Config, p *plan) error {
 		if err := sending.Err(); err != nil {
 			return err
 		}
-		group.Go(func() error { return s.place(sending, key, order) })
+		group.Go(func() error {
+			_, err := s.place(sending, key, order)
+			return err
+		})
 		return nil
 	})
 	if waitErr := group.Wait(); waitErr != nil {

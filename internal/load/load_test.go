@@ -200,6 +200,8 @@ func TestWrongUse(t *testing.T) {
 		"neither":          {Config{}, "rate"},
 		"no time":          {Config{Rate: 5}, "for"},
 		"limit of made-up": {Config{Rate: 5, For: time.Second, Limit: 3}, "limit"},
+		"poison in a file": {Config{CSV: "x", Poison: 0.1}, "poison"},
+		"too much poison":  {Config{Rate: 5, For: time.Second, Poison: 0.3}, "poison"},
 		"in flight":        {Config{CSV: "x", InFlight: 5000}, "in flight"},
 		"stock":            {Config{CSV: "x", Stock: -1}, "stock"},
 		"address":          {Config{API: "localhost:8080", Rate: 1, For: time.Second}, "http://"},

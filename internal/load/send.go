@@ -17,6 +17,8 @@ type sender struct {
 	report *reporter
 	began  time.Time // of the run, on this machine's clock
 
+	producer *producer // of poison; nil where there is none
+
 	mu      sync.Mutex
 	sum     Summary
 	open    []string // ids of accepted orders that have not ended, as far as is known
@@ -26,7 +28,7 @@ type sender struct {
 
 // place sends one order under its key, and again under the same key as long as the API does not answer. It fails only where every other order must
 // fail as well.
-func (s *sender) place(ctx context.Context, key string, o client.NewOrder) error {
+func (s *sender) place(ctx context.Context, key string, o client.NewOrder) (accepted bool, err error) {
 	placed, err := s.api.PlaceOrder(ctx, key, o)
 	isNew := err == nil && (!placed.Replayed || placed.Uncertain && s.placedNow(ctx, placed.ID))
 	s.report.add(1)
@@ -36,21 +38,21 @@ func (s *sender) place(ctx context.Context, key string, o client.NewOrder) error
 	case err == nil:
 		s.accept(placed.Order, isNew)
 	case ctx.Err() != nil:
-		return err
+		return false, err
 	case status == http.StatusUnprocessableEntity || status == http.StatusBadRequest:
 		s.sum.Refused++
 		if s.refusal == "" {
 			s.refusal = fmt.Sprintf("%s: %v", key, err)
 		}
 	case wrongAddress(status):
-		return fmt.Errorf("order %s: %w", key, err)
+		return false, fmt.Errorf("order %s: %w", key, err)
 	default:
 		s.sum.Failed++
 		if s.failure == nil {
 			s.failure = fmt.Errorf("order %s: %w", key, err)
 		}
 	}
-	return nil
+	return err == nil, nil
 }
 
 func (s *sender) accept(o client.Order, isNew bool) {

@@ -29,6 +29,9 @@ type Summary struct {
 	Failed        int `json:"failed,omitempty"`         // orders that got another answer than yes or no; the error tells the first
 	Clicks        int `json:"clicks,omitempty"`         // clicks that were accepted
 	ClicksRefused int `json:"clicks_refused,omitempty"` // clicks that were not
+
+	PoisonMail   int `json:"poison_mail,omitempty"`   // of the orders that were accepted, those whose mail will be refused
+	PoisonClicks int `json:"poison_clicks,omitempty"` // malformed clicks that were stored, besides the others
 }
 
 func (s *Summary) measure(seconds float64) {
@@ -64,6 +67,10 @@ func (s *Summary) print(w io.Writer, asJSON bool) error {
 	if s.Clicks+s.ClicksRefused > 0 {
 		line("clicks", s.Clicks, "accepted")
 		line("clicks refused", s.ClicksRefused, "break a rule")
+	}
+	if s.PoisonMail+s.PoisonClicks > 0 {
+		line("poison mail", s.PoisonMail, "orders whose mail is refused")
+		line("poison clicks", s.PoisonClicks, "malformed, stored past the API")
 	}
 	_, _ = fmt.Fprintf(t, "seconds\t%.1f\t\n", s.Seconds)
 	_, _ = fmt.Fprintf(t, "orders/s\t%.1f\t\n", s.OrdersPerSecond)

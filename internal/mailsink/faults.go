@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -16,9 +17,13 @@ type Faults struct {
 	TemporaryRate float64 // share of mails, 0 to 1, that are refused with 451
 	PermanentRate float64 // share of mails, 0 to 1, that are refused with 550
 	Delay         time.Duration
+	RefusedText   string // a mail whose subject or body holds it is refused with 554, as a provider's content filter does; empty: none is
 }
 
-const maxDelay = time.Minute
+const (
+	maxDelay = time.Minute
+	maxText  = 200
+)
 
 // Validate reports every field that breaks a rule, joined.
 func (f Faults) Validate() error {
@@ -35,6 +40,9 @@ func (f Faults) Validate() error {
 	}
 	if f.Delay < 0 || f.Delay > maxDelay {
 		errs = append(errs, fmt.Errorf("delay: is %s, must be 0 to %s", f.Delay, maxDelay))
+	}
+	if len(f.RefusedText) > maxText {
+		errs = append(errs, fmt.Errorf("refused_text: has %d bytes, must have at most %d", len(f.RefusedText), maxText))
 	}
 	return errors.Join(errs...)
 }
@@ -60,8 +68,8 @@ func (s *Sink) SetFaults(f Faults) error {
 // Faults are the faults that are switched on.
 func (s *Sink) Faults() Faults { return s.faults.get() }
 
-// strike waits as long as the faults say and then returns the refusal that they call for, if any.
-func (f Faults) strike(ctx context.Context) *smtp.SMTPError {
+// strike waits as long as the faults say and then returns the refusal of a mail that they call for, if any.
+func (f Faults) strike(ctx context.Context, m message) *smtp.SMTPError {
 	if f.Delay > 0 {
 		timer := time.NewTimer(f.Delay)
 		defer timer.Stop()
@@ -70,6 +78,9 @@ func (f Faults) strike(ctx context.Context) *smtp.SMTPError {
 		case <-ctx.Done():
 			return refusal(421, smtp.EnhancedCode{4, 3, 2}, "Shutting down")
 		}
+	}
+	if f.RefusedText != "" && (strings.Contains(m.subject, f.RefusedText) || strings.Contains(m.body, f.RefusedText)) {
+		return refusal(554, smtp.EnhancedCode{5, 7, 1}, "Refused by the content filter (switched on)")
 	}
 	switch draw := rand.Float64(); { //nolint:gosec // chance, not a secret
 	case draw < f.TemporaryRate:

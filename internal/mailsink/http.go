@@ -28,6 +28,7 @@ type faultsBody struct {
 	TemporaryRate float64 `json:"temporary_rate" required:"false" minimum:"0" maximum:"1" doc:"share of mails that are refused with 451"`
 	PermanentRate float64 `json:"permanent_rate" required:"false" minimum:"0" maximum:"1" doc:"share of mails that are refused with 550"`
 	Delay         string  `json:"delay" required:"false" doc:"how long each answer takes, such as 100ms"`
+	RefusedText   string  `json:"refused_text" required:"false" maxLength:"200" doc:"mails that hold this text are refused with 554, as a provider's content filter does"`
 }
 
 type faultsMessage struct{ Body faultsBody }
@@ -67,11 +68,11 @@ func (s *Sink) listMails(_ context.Context, in *outboxInput) (*outboxOutput, err
 
 func (s *Sink) faultsMessage() *faultsMessage {
 	f := s.Faults()
-	return &faultsMessage{Body: faultsBody{TemporaryRate: f.TemporaryRate, PermanentRate: f.PermanentRate, Delay: f.Delay.String()}}
+	return &faultsMessage{Body: faultsBody{TemporaryRate: f.TemporaryRate, PermanentRate: f.PermanentRate, Delay: f.Delay.String(), RefusedText: f.RefusedText}}
 }
 
 func (s *Sink) putFaults(_ context.Context, in *faultsMessage) (*faultsMessage, error) {
-	f := Faults{TemporaryRate: in.Body.TemporaryRate, PermanentRate: in.Body.PermanentRate}
+	f := Faults{TemporaryRate: in.Body.TemporaryRate, PermanentRate: in.Body.PermanentRate, RefusedText: in.Body.RefusedText}
 	if in.Body.Delay != "" {
 		delay, err := time.ParseDuration(in.Body.Delay)
 		if err != nil {

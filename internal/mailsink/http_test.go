@@ -75,8 +75,8 @@ func TestFaultsByHTTP(t *testing.T) {
 	t.Parallel()
 	sink, _ := start(t, mailsink.Config{})
 	h := sink.Handler()
-	w := call(t, h, http.MethodPut, "/v1/outbox/faults", `{"temporary_rate":0.5,"delay":"100ms"}`)
-	const want = `{"temporary_rate":0.5,"permanent_rate":0,"delay":"100ms"}`
+	w := call(t, h, http.MethodPut, "/v1/outbox/faults", `{"temporary_rate":0.5,"delay":"100ms","refused_text":"spam"}`)
+	const want = `{"temporary_rate":0.5,"permanent_rate":0,"delay":"100ms","refused_text":"spam"}`
 	if w.Code != http.StatusOK || strings.TrimSpace(w.Body.String()) != want {
 		t.Fatalf("answer %d %s", w.Code, w.Body)
 	}

@@ -44,7 +44,7 @@ func (s *session) Data(r io.Reader) error {
 	if err != nil {
 		return refusal(554, smtp.EnhancedCode{5, 6, 0}, "This is no mail: "+err.Error())
 	}
-	if refused := s.sink.faults.get().strike(s.sink.stopping); refused != nil {
+	if refused := s.sink.faults.get().strike(s.sink.stopping, m); refused != nil {
 		if err := s.sink.ledger.refuse(m.messageID, refused.Code, time.Now()); err != nil {
 			s.sink.log.Error("the mail ledger can't be written", "error", err)
 		}

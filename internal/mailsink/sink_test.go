@@ -170,10 +170,29 @@ func TestFaults(t *testing.T) {
 	if took := time.Since(begin); took < 50*time.Millisecond {
 		t.Errorf("took %s, want 50 ms at least", took)
 	}
-	for _, bad := range []mailsink.Faults{{TemporaryRate: -1}, {PermanentRate: 2}, {TemporaryRate: 0.6, PermanentRate: 0.6}, {Delay: -1}, {Delay: time.Hour}} {
+	for _, bad := range []mailsink.Faults{{TemporaryRate: -1}, {PermanentRate: 2}, {TemporaryRate: 0.6, PermanentRate: 0.6}, {Delay: -1}, {Delay: time.Hour}, {RefusedText: strings.Repeat("x", 201)}} {
 		if err := sink.SetFaults(bad); err == nil {
 			t.Errorf("SetFaults(%+v) is accepted", bad)
 		}
+	}
+}
+
+// A content filter refuses what is said, not how often or to whom.
+func TestRefusedText(t *testing.T) {
+	t.Parallel()
+	sink, _ := start(t, mailsink.Config{})
+	if err := sink.SetFaults(mailsink.Faults{RefusedText: "brûlée"}); err != nil {
+		t.Fatal(err)
+	}
+	requireCode(t, send(sink.Addr(), "a@b.example", mailOf("p@x", "crème brûlée")), 554)
+	if err := send(sink.Addr(), "a@b.example", mailOf("q@x", "crème")); err != nil {
+		t.Errorf("another mail: %v", err)
+	}
+	if err := sink.SetFaults(mailsink.Faults{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := send(sink.Addr(), "a@b.example", mailOf("p@x", "crème brûlée")); err != nil {
+		t.Errorf("after the switch: %v", err)
 	}
 }
 

@@ -1,0 +1,114 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/internal/client"
+	"github.com/tidemark/tidemark/pkg/events"
+)
+
+// Poison is events that a consumer group can't process, of two causes, half of each:
+//
+//   - valid orders of [PoisonSKU]: the mail provider of `tidemark up` refuses mails that name it, for good, until its switch is set (PUT /v1/outbox/faults). Of the mails about an
+//     order only the first lists what was ordered, so each order makes one dead letter of the group notify;
+//   - clicks whose payload is cut off, stored by a plain NATS client past the API, which would have refused them: each makes one dead letter of the group analytics.
+//
+// Which events are poison follows from the share alone and is spread evenly, so the numbers can be told before.
+
+// PoisonSKU is what poisoned orders order.
+const PoisonSKU = "POISON APPLE"
+
+// maxPoison keeps the share of the orders below 1: every tenth event is an order.
+const maxPoison = 0.2
+
+// poisonOrder reports whether the o-th order is poison; poisonClick the same of clicks.
+func (m maker) poisonOrder(o int) bool { return crosses(o, m.poison*everyTenth/2) }
+func (m maker) poisonClick(c int) bool {
+	return crosses(c, m.poison*everyTenth/(2*(everyTenth-1)))
+}
+
+// crosses is true for n of 0, 1, 2 … in the share of cases, evenly.
+func crosses(n int, share float64) bool {
+	return int(float64(n+1)*share) > int(float64(n)*share)
+}
+
+// clickNumber is how many clicks come before event n.
+func clickNumber(n int) int { return n - n/everyTenth - 1 }
+
+func (m maker) poisoned(o client.NewOrder, n int) client.NewOrder {
+	r := m.random(n)
+	o.Customer = fmt.Sprintf("%d", 10_000+r.IntN(madeShoppers))
+	o.Email = o.Customer + "@customers.example" // guests hear nothing
+	o.Lines = []client.Line{{SKU: PoisonSKU, Quantity: 1, UnitPrice: "0.85"}}
+	return o
+}
+
+// producer is a client of NATS that knows nothing of our libraries: it writes headers and bytes.
+type producer struct {
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	subjects events.Subjects
+}
+
+// newProducer connects to the broker of the system that the API belongs to.
+func newProducer(ctx context.Context, api *client.Client) (*producer, error) {
+	where, err := api.System(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("poison: ask the API where NATS is: %w", err)
+	}
+	opts := []nats.Option{nats.Name("tidemark-load"), nats.MaxReconnects(-1)}
+	if where.CredsFile != "" {
+		opts = append(opts, nats.UserCredentials(where.CredsFile))
+	}
+	nc, err := nats.Connect(where.NATSURL, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("poison: connect to NATS at %s: %w", where.NATSURL, err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	topology := events.DefaultTopology(0)
+	return &producer{nc: nc, js: js, subjects: topology.Subjects()}, nil
+}
+
+// poisonClick is a click whose payload was cut off on its way. Its headers are right.
+func (m maker) poisonClickMessage(p *producer, n int) *nats.Msg {
+	user := fmt.Sprintf("%d", 10_000+m.random(n).IntN(madeShoppers))
+	id := m.key("poison-click", n)
+	return &nats.Msg{
+		Subject: p.subjects.Click(user),
+		Header: nats.Header{
+			"ce-specversion": {"1.0"}, "ce-id": {id}, "ce-source": {"/tidemark/load"}, "ce-type": {events.TypePageClicked}, "ce-subject": {user},
+			"ce-time": {m.at(n).UTC().Format(time.RFC3339Nano)}, "content-type": {"application/json"}, jetstream.MsgIDHeader: {id},
+		},
+		Data: fmt.Appendf(nil, `{"user":%q,"page":"/p/MUG","platform":"w`, user),
+	}
+}
+
+const poisonRetry = 250 * time.Millisecond
+
+// poisonClick stores one, and tries until it is stored; its id keeps it from being stored twice.
+func (s *sender) poisonClick(ctx context.Context, msg *nats.Msg) error {
+	for {
+		_, err := s.producer.js.PublishMsg(ctx, msg)
+		if err == nil {
+			break
+		}
+		s.report.retry(fmt.Errorf("store poison: %w", err), poisonRetry)
+		if err := sleep(ctx, poisonRetry); err != nil {
+			return err
+		}
+	}
+	s.report.add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sum.PoisonClicks++
+	return nil
+}
