@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -35,13 +36,11 @@ func (c *topologyShowCmd) Run(a *app) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "STREAM\tSUBJECTS\tWHAT IT IS")
 	for _, s := range t.Streams {
-		subjects := strings.Join(s.Subjects, " ")
-		var subjectsSb36 strings.Builder
+		subjects := slices.Clone(s.Subjects)
 		for _, source := range s.Sources {
-			subjectsSb36.WriteString("<" + source.Stream + " ")
+			subjects = append(subjects, "<"+source.Stream)
 		}
-		subjects += subjectsSb36.String()
-		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, subjects, s.Description)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, strings.Join(subjects, " "), s.Description)
 	}
 	fmt.Fprintln(w, "\t\t\nGROUP\tREADS\tWHAT IT DOES")
 	for _, g := range t.Groups {
