@@ -2,6 +2,7 @@ package system_test
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,5 +68,23 @@ func TestDataDirectoryIsMarked(t *testing.T) {
 		if raw, err := os.ReadFile(path); err != nil || !strings.Contains(string(raw), `"test"`) {
 			t.Errorf("marker %s (%v)", raw, err)
 		}
+	}
+}
+
+func TestTakenAddressSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cfg := config(t, t.TempDir(), new(output))
+	cfg.HTTP = l.Addr().String()
+	s, err := system.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), cfg.HTTP) || !strings.Contains(err.Error(), "--http") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -84,6 +85,9 @@ func (s *System) Run(ctx context.Context) (err error) {
 		Addr: s.cfg.HTTP, Version: s.cfg.Version, Metrics: s.cfg.Provider.Metrics(), Telemetry: tel,
 		ReadyParts: func() []run.Part { return []run.Part{{Name: "tidemark", Component: s}} },
 	})
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: another program, or another tidemark, listens there; give this one an address of its own with --http", err)
+	}
 	if err != nil {
 		return err
 	}
