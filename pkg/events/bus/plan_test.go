@@ -68,7 +68,16 @@ func TestPlanSaysWhatApplyWillDo(t *testing.T) {
 
 func TestChangedSettingsAreAppliedAndOffsetsKept(t *testing.T) {
 	t.Parallel()
-	s := eventstest.Start(t)
+	for name, start := range map[string]func(testing.TB) *eventstest.Server{"one server": eventstest.Start, "cluster": eventstest.StartCluster} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			changesAndKeeps(t, start(t))
+		})
+	}
+}
+
+func changesAndKeeps(t *testing.T, s *eventstest.Server) {
+	t.Helper()
 	topology := s.Apply(small())
 	js := s.JetStream()
 	for range 5 {
@@ -213,6 +222,40 @@ func TestWhatTheBrokerCannotChangeIsRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestConsumersAndBucketsAreRefusedToo(t *testing.T) {
+	t.Parallel()
+	s := eventstest.Start(t)
+	js, topology := s.JetStream(), small()
+	topology.Buckets, topology.Groups = nil, nil
+	s.Apply(topology)
+	topology = small()
+	if _, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "ADDRESSES", Storage: jetstream.MemoryStorage}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateConsumer(t.Context(), "LOG", jetstream.ConsumerConfig{Durable: "readers-0", AckPolicy: jetstream.AckNonePolicy}); err != nil {
+		t.Fatal(err)
+	}
+	err := bus.Apply(t.Context(), js, topology, 1)
+	for _, want := range []string{
+		"bucket ADDRESSES: storage is memory, must be file: where a stream is stored is fixed",
+		"consumer readers-0: ack_policy is none, must be explicit: it is fixed when a consumer is made: remove the consumer (nats consumer rm LOG readers-0)",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v\nwant %s", err, want)
+		}
+	}
+	if _, err := js.UpdateConsumer(t.Context(), "LOG", bus.ConsumerConfig(topology.Groups[0], 0, 1)); err == nil {
+		t.Error("the broker changes an ack policy now")
+	}
+	if err := js.DeleteConsumer(t.Context(), "LOG", "readers-0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteKeyValue(t.Context(), "ADDRESSES"); err != nil {
+		t.Fatal(err)
+	}
+	s.Apply(topology) // the cures help
 }
 
 // The trap that the comparison after a change is there for: the server changes settings and says nothing.
