@@ -3,8 +3,8 @@
 //
 // Two kinds of invariants:
 //
-//	safety      holds at every prefix of the logs, at any moment, under any load: 1, 4, 9, 10 and a part of 5
-//	quiescence  holds when everything that was begun has been finished: 2, 3, 6, 8 and the rest of 5
+//	safety      holds at every prefix of the logs, at any moment, under any load: 1, 4, 9, 10, 12 and a part of 5
+//	quiescence  holds when everything that was begun has been finished: 2, 3, 6, 7, 8, 11, 16 and the rest of 5
 //
 // So the logs are judged for the first kind as they are, and for the second when they have come to rest. They are at rest when this was
 // seen, in this order: where the logs end; that no consumer group has anything left to do; that the logs still end there. A group with nothing left has
@@ -13,7 +13,7 @@
 // How the safety invariants stay sound while the logs grow: an event is stored before any event that it causes. So where the judged part of a log ends
 // is fixed before the end to which the causes are known. See [reader.bounds].
 //
-// The memory is what a million orders allow: some 330 bytes for an order with its five events (BenchmarkRead tells), and the lines of open reservations
+// The memory is what a million orders allow: some 360 bytes for an order with its five events (BenchmarkRead tells), and the lines of open reservations
 // only. A reservation's and an order's lines are compared by a hash that is linear in the quantities; where the hashes differ, the exact lines are
 // read again.
 package check
@@ -47,8 +47,10 @@ type Config struct {
 
 	// OrderDeadline is how long an order may be open whose deadline can't be found in TIMERS; default 2 minutes and a little.
 	OrderDeadline time.Duration
-	Topology      events.Topology // default [events.DefaultTopology]
-	Progress      io.Writer       // is told what it waits for; nil: nobody
+	// StuckAfter is how long a letter may wait for an earlier one that is gone, until its owner goes on; default 10 s.
+	StuckAfter time.Duration
+	Topology   events.Topology // default [events.DefaultTopology]
+	Progress   io.Writer       // is told what it waits for; nil: nobody
 }
 
 // Result is the judgement of one invariant.
@@ -100,6 +102,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.OrderDeadline <= 0 {
 		c.OrderDeadline = 2*time.Minute + grace
+	}
+	if c.StuckAfter <= 0 {
+		c.StuckAfter = 10 * time.Second
 	}
 	if c.Topology.Partitions == 0 {
 		c.Topology = events.DefaultTopology(0)

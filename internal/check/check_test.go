@@ -13,12 +13,13 @@ import (
 	"github.com/tidemark/tidemark/internal/client"
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
 
 var (
-	checked = []int{1, 2, 3, 4, 5, 6, 8, 9, 10}
-	safe    = []int{1, 4, 5, 9, 10}
+	checked = []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16}
+	safe    = []int{1, 4, 5, 9, 10, 12}
 )
 
 func TestAllIsWell(t *testing.T) {
@@ -101,6 +102,8 @@ func TestEachInvariantByItself(t *testing.T) {
 		}},
 		"4: reserves after a tombstone": {4, true, "order x", func(w *world) {
 			w.place("x", of("A", 1))
+			w.asleep.warehouse = true
+			w.discard(w.letter(events.GroupInventory, "x", 1))
 			w.end("x", events.TypeOrderCancelled)
 			w.decide("x", events.TypeStockReleased, nil)
 			w.decide("x", events.TypeStockReserved, of("A", 1))
@@ -151,6 +154,15 @@ func TestEachInvariantByItself(t *testing.T) {
 			w.end("x", events.TypeOrderRejected)
 			w.decide("x", events.TypeStockCommitted, of("A", 1))
 		}},
+		"7: told twice": {7, false, "order sold, version 2: is told by webhook again", func(w *world) { w.notify("sold") }},
+		"7: a mail that nobody sent": {7, false, "never took", func(w *world) {
+			w.change(func() { w.mails = w.mails[1:] })
+		}},
+		"7: a mail that no notice records": {7, false, "mail sold.9.email@test", func(w *world) {
+			w.change(func() {
+				w.mails = append(w.mails, client.MailEntry{Kind: client.MailAccepted, MessageID: "sold.9.email@test"})
+			})
+		}},
 		"8: orders":                     {8, false, "projection orders", func(w *world) { w.change(func() { w.broken.ordersDigest = "0" }) }},
 		"8: stock":                      {8, false, "projection stock", func(w *world) { w.change(func() { w.broken.stockDigest = "0" }) }},
 		"8: a query that loses":         {8, false, queryOrders, func(w *world) { w.change(func() { w.broken.late = 1 }) }},
@@ -171,8 +183,8 @@ func TestEachInvariantByItself(t *testing.T) {
 			w.receive("A", 1)
 		}},
 		"9: an event id twice": {9, true, "twice", func(w *world) {
-			w.notify("sold", noMessageID)
 			w.notify("short", noMessageID)
+			w.notify("declined", noMessageID)
 		}},
 		"9: no event": {9, true, "can't be read", func(w *world) {
 			if _, err := w.js.PublishMsg(w.t.Context(), &nats.Msg{Subject: w.subjects.StockOrder("x"), Data: []byte("?")}); err != nil {
@@ -199,6 +211,44 @@ func TestEachInvariantByItself(t *testing.T) {
 			w.place("x", of("A", 1), func(e *event) { e.CorrelationID = "" })
 			w.end("x", events.TypeOrderRejected)
 		}},
+		"11: a customer who was not told": {11, false, "group notify: x, version 2", func(w *world) {
+			w.place("x", of("A", 1))
+			w.asleep.post = true
+			w.end("x", events.TypeOrderRejected)
+		}},
+		"11: an order that the warehouse never saw": {11, false, "group inventory: x, version 1", func(w *world) {
+			w.asleep.warehouse = true
+			w.place("x", of("A", 1))
+			w.end("x", events.TypeOrderRejected)
+		}},
+		"11: a letter that was lost": {11, false, "1 letters are gone", func(w *world) {
+			l := w.letter(events.GroupNotify, "sold", 2)
+			stream, err := w.js.Stream(w.t.Context(), events.StreamDLQ)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if err := stream.DeleteMsg(w.t.Context(), l.Sequence); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+		"12: the end is answered before the beginning": {12, true, "answers ORDERS", func(w *world) {
+			w.place("x", of("A", 1))
+			first := w.answers["x"]
+			w.asleep.warehouse = true
+			w.end("x", events.TypeOrderRejected)
+			w.decide("x", events.TypeStockRejected, nil)
+			w.answers["x"] = first
+			w.decide("x", events.TypeStockReleased, nil)
+		}},
+		"12: the beginning is passed over": {12, true, "never answered order.placed", func(w *world) {
+			w.place("x", of("A", 1))
+			w.asleep.warehouse = true
+			w.end("x", events.TypeOrderCancelled)
+			w.decide("x", events.TypeStockReleased, nil)
+		}},
+		"16: a letter that waits for nothing": {16, false, "letter inventory:ORDERS:", func(w *world) {
+			w.letter(events.GroupInventory, "sold", 2, func(l *deadletter.Letter) { l.FirstState = deadletter.StateBlocked })
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -207,6 +257,7 @@ func TestEachInvariantByItself(t *testing.T) {
 			c.do(w)
 			cfg := w.config()
 			cfg.OrderDeadline = time.Nanosecond // the deadline in TIMERS decides
+			cfg.StuckAfter = time.Nanosecond
 			results := w.checkWith(cfg)
 			if len(results) != len(checked) {
 				t.Errorf("got %d results, want %d", len(results), len(checked))
@@ -260,8 +311,8 @@ func TestALetterMakesItWait(t *testing.T) {
 			w.end("kept", events.TypeOrderRejected)
 			w.place("stuck", of("A", 1))
 			if parked {
-				w.letter(events.GroupInventory, "kept")
-				w.letter(events.GroupInventory, "stuck")
+				w.letter(events.GroupInventory, "kept", 2)
+				w.letter(events.GroupInventory, "stuck", 1)
 			}
 			cfg := w.config()
 			cfg.OrderDeadline = time.Nanosecond
@@ -279,6 +330,39 @@ func TestALetterMakesItWait(t *testing.T) {
 	}
 }
 
+// An open order without a deadline would stay open for ever: that is seen before it is late.
+func TestNoDeadlinePending(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.story()
+	w.place("x", of("A", 1))
+	onlyBroken(t, w.check(), 16, "order x is open")
+}
+
+// What is parked waits, and what was given up on record is accounted for: neither is lost.
+func TestParkedAndDiscardedEventsAreNotLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.story()
+	before := w.check()[11]
+	w.asleep.post = true
+	w.place("x", of("A", 1))
+	l := w.letter(events.GroupNotify, "x", 1)
+	w.end("x", events.TypeOrderRejected)
+	w.letter(events.GroupNotify, "x", 2)
+	results := w.check()
+	onlyBroken(t, results, 0, "")
+	if r := results[11]; r.Waiting != before.Waiting+4 { // two events, two letters
+		t.Errorf("with two letters: %+v, before %+v", r, before)
+	}
+	w.discard(l)
+	results = w.check()
+	onlyBroken(t, results, 0, "")
+	if r := results[11]; r.Waiting != before.Waiting+2 {
+		t.Errorf("with one letter discarded: %+v, before %+v", r, before)
+	}
+}
+
 // An order that analytics could not read is missing in the windows until its letter is replayed.
 func TestALetterOfAnalytics(t *testing.T) {
 	t.Parallel()
@@ -288,7 +372,7 @@ func TestALetterOfAnalytics(t *testing.T) {
 	if r := w.check()[8]; r.Broken != 2 {
 		t.Errorf("without a letter: got %+v, want the queries of orders and revenue broken", r)
 	}
-	w.letter(events.GroupAnalytics, "sold")
+	w.letter(events.GroupAnalytics, "sold", 1)
 	if r := w.check()[8]; !r.OK() || r.Waiting != 2 {
 		t.Errorf("with a letter: got %+v, want both waiting", r)
 	}
@@ -312,12 +396,12 @@ func TestNotAtRest(t *testing.T) {
 	if len(results) != len(checked) {
 		t.Errorf("got %d results, want %d", len(results), len(checked))
 	}
-	for _, n := range []int{2, 3, 5, 6, 8} {
+	for _, n := range []int{2, 3, 5, 6, 7, 8, 11, 16} {
 		if r := results[n]; r.OK() || !strings.Contains(r.Unchecked, "group ") {
 			t.Errorf("invariant %d: got %+v, want that it could not be checked, and the group", n, r)
 		}
 	}
-	for _, n := range []int{1, 4, 9, 10} {
+	for _, n := range []int{1, 4, 9, 10, 12} {
 		if r := results[n]; !r.OK() || r.Counted == 0 {
 			t.Errorf("invariant %d: got %+v, want that it holds all the same", n, r)
 		}

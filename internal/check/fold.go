@@ -2,7 +2,9 @@ package check
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tidemark/tidemark/pkg/events"
@@ -28,6 +30,10 @@ func (s *state) foldOrder(m *message) {
 	if m.event.Type != events.TypeOrderPlaced && o.status == unknown {
 		s.ending.breaks("ORDERS %d: order %s was never placed, and %s follows", m.sequence, o.id, m.event.Type)
 	}
+	if v := m.event.Version; v >= 1 && v <= toldVersions && isNews(m.event.Type) {
+		o.news |= 1 << (v - 1)
+	}
+	o.ended = uint32(min(m.event.Version, math.MaxUint32)) //nolint:gosec // it fits now
 	switch m.event.Type {
 	case events.TypeOrderPlaced:
 		s.foldPlaced(m, o)
@@ -45,6 +51,15 @@ func (s *state) foldOrder(m *message) {
 		p, err := events.Payload[events.OrderCancelled](&m.event)
 		s.named(m, o.id, p.OrderID, err)
 	}
+}
+
+// isNews: customers are told of these.
+func isNews(eventType string) bool {
+	switch eventType {
+	case events.TypeOrderPlaced, events.TypeOrderConfirmed, events.TypeOrderRejected, events.TypeOrderCancelled:
+		return true
+	}
+	return false
 }
 
 func (s *state) foldPlaced(m *message, o *order) {
@@ -107,6 +122,7 @@ func (s *state) foldStock(m *message) {
 	s.related(m, o)
 	d, err := events.Payload[decision](&m.event)
 	s.named(m, o.id, d.OrderID, err)
+	s.inOrder(m, n, o, d.OrderSeq)
 	switch m.event.Type {
 	case events.TypeStockReserved:
 		s.foldReserved(m, n, o, d.Lines)
@@ -121,8 +137,21 @@ func (s *state) foldStock(m *message) {
 
 // decision is the part of the warehouse's decisions that the check needs.
 type decision struct {
-	OrderID string `json:"order_id"`
-	Lines   []line `json:"lines"`
+	OrderID  string `json:"order_id"`
+	OrderSeq uint64 `json:"order_seq"`
+	Lines    []line `json:"lines"`
+}
+
+// inOrder checks that what the warehouse answers does not go backwards, and notes where it leaves out an order's beginning.
+func (s *state) inOrder(m *message, n uint32, o *order, answers uint64) {
+	if answers < o.answered {
+		s.order12.breaks("STOCK %d: order %s: answers ORDERS %d after %d", m.sequence, o.id, answers, o.answered)
+	}
+	o.answered = max(o.answered, answers)
+	end := m.event.Type == events.TypeStockCommitted || m.event.Type == events.TypeStockReleased
+	if end && o.stock == 1 && o.placedSeq > 0 {
+		s.skips = append(s.skips, skip{n, m.sequence})
+	}
 }
 
 func (s *state) foldReceipt(m *message, name string) {
@@ -184,11 +213,46 @@ func (s *state) move(m *message, lines []line, onHand, reserved int64) {
 
 // foldNotice takes an event of NOTICES. Its subject has the order's id at the same place as that of ORDERS; version and channel follow.
 func (s *state) foldNotice(m *message) {
-	const orderToken = 2
+	const orderToken, versionToken, channelToken = 2, 3, 4
 	id, ok := m.key(orderToken)
-	if !ok {
-		s.versions.breaks("NOTICES %d: subject %s names no order", m.sequence, strings.Join(m.tokens, "."))
+	channel, also := m.key(channelToken)
+	if !ok || !also {
+		s.versions.breaks("NOTICES %d: subject %s names no order and channel", m.sequence, strings.Join(m.tokens, "."))
 		return
 	}
-	s.related(m, &s.orders[s.order(id)])
+	n := s.order(id)
+	o := &s.orders[n]
+	s.related(m, o)
+	s.toldOnce(m, o, m.tokens[versionToken], channel)
+	if channel != channelEmail || m.event.Type != events.TypeNoticeSent {
+		return
+	}
+	if p, err := events.Payload[events.Notice](&m.event); err == nil && p.MessageID != "" {
+		s.mails.add(s.hash.text(p.MessageID), m.sequence)
+	}
+}
+
+const (
+	channelEmail   = "email"
+	channelWebhook = "webhook"
+)
+
+func (s *state) toldOnce(m *message, o *order, version, channel string) {
+	v, err := strconv.ParseUint(version, 10, 32)
+	if err != nil || v < 1 || v > toldVersions {
+		return
+	}
+	told := &o.told[0]
+	switch channel {
+	case channelEmail:
+	case channelWebhook:
+		told = &o.told[1]
+	default:
+		return
+	}
+	bit := uint32(1) << (v - 1)
+	if *told&bit != 0 {
+		s.told7.breaks("NOTICES %d: order %s, version %d: is told by %s again", m.sequence, o.id, v, channel)
+	}
+	*told |= bit
 }

@@ -146,8 +146,10 @@ func (c *checker) judgeWindows(ctx context.Context, r rest, f *finding) (missing
 		}
 		// An event that can't be read is a dead letter, and counts with no query until it is replayed.
 		lost := int64(c.read.state.placed()) - (q.Counted + q.Late)
-		if lost > 0 && lost <= int64(r.letters.groups[events.GroupAnalytics]) {
-			f.waiting++
+		if letters := r.letters.orders; lost > 0 && lost <= int64(letters.parked+letters.discarded) {
+			if lost > int64(letters.discarded) {
+				f.waiting++
+			}
 			continue
 		}
 		if lost != 0 {

@@ -18,6 +18,7 @@ const grace = 5 * time.Second
 // rest is what was seen of the system at rest besides the logs.
 type rest struct {
 	letters     letters
+	mails       mails
 	payments    payments
 	projections projections
 }
@@ -26,10 +27,13 @@ type rest struct {
 func (c *checker) observe(ctx context.Context, ends heads) (rest, string, error) {
 	var r rest
 	var err error
-	if r.letters, err = c.parked(ctx); err != nil {
+	if r.letters, err = c.dead(ctx); err != nil {
 		return r, "", err
 	}
 	if r.payments, err = c.ledger(ctx); err != nil {
+		return r, "", err
+	}
+	if r.mails, err = c.outbox(ctx); err != nil {
 		return r, "", err
 	}
 	var why string
@@ -47,7 +51,11 @@ func (c *checker) judgeRest(ctx context.Context, r rest) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := []Result{result(2, onHand), result(3, c.judgeReserved(r)), result(5, ended), c.judgePaid(r)}
+	deadlines, err := c.judgeDeadlines(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	out := []Result{result(2, onHand), result(3, c.judgeReserved(r)), result(5, ended), c.judgePaid(r), c.judgeTold(r), c.judgeConservation(r), deadlines}
 	projected, err := c.judgeProjections(ctx, r)
 	return append(out, projected), err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 
@@ -19,7 +18,7 @@ type heads map[string]uint64
 func (c *checker) heads(ctx context.Context) (heads, error) {
 	h := heads{}
 	for _, stream := range []string{
-		events.StreamOrders, events.StreamStock, events.StreamNotices, events.StreamTimers, events.StreamClicks, events.StreamDLQ,
+		events.StreamOrders, events.StreamStock, events.StreamNotices, events.StreamTimers, events.StreamClicks, events.StreamDLQ, events.StreamDLQCtl,
 	} {
 		end, err := c.read.end(ctx, stream)
 		if err != nil {
@@ -145,37 +144,4 @@ func originSequence(m *jetstream.RawStreamMsg) uint64 {
 		return 0
 	}
 	return sequence
-}
-
-// letters are the keys of parked dead letters: by group, and all of them.
-type letters struct {
-	keys   map[string]bool
-	groups map[string]int
-}
-
-// parked reads which keys have a letter. A letter's subject is its group, its partition and its key, so the stream's subjects say it all.
-func (c *checker) parked(ctx context.Context) (letters, error) {
-	l := letters{keys: make(map[string]bool), groups: make(map[string]int)}
-	stream, err := c.sys.js.Stream(ctx, events.StreamDLQ)
-	if err != nil {
-		return l, fmt.Errorf("read DLQ: %w", err)
-	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(">"))
-	if err != nil {
-		return l, fmt.Errorf("read DLQ: %w", err)
-	}
-	for subject := range maps.Keys(info.State.Subjects) {
-		tokens := strings.Split(subject, ".")
-		if len(tokens) < 4 {
-			continue
-		}
-		group, groupErr := events.Untoken(tokens[1])
-		key, keyErr := events.Untoken(tokens[3])
-		if groupErr != nil || keyErr != nil {
-			continue
-		}
-		l.keys[key] = true
-		l.groups[group] += int(info.State.Subjects[subject]) //nolint:gosec // the stream is bounded
-	}
-	return l, nil
 }

@@ -14,9 +14,13 @@ var names = [...]string{
 	4:  "an order reserves once, and never after its release",
 	5:  "every order ends once, in time",
 	6:  "confirmed = committed and paid; otherwise neither",
+	7:  "each event of an order is told once",
 	8:  "each projection = the fold of the logs",
 	9:  "versions without a gap, event ids unique",
 	10: "every cause exists, one correlation an order",
+	11: "delivered = applied + duplicates + parked + discarded",
+	12: "events of a key are handled in order, none is skipped",
+	16: "every open order has a deadline, no letter waits for nothing",
 }
 
 func result(n int, f finding) Result {
@@ -44,7 +48,11 @@ func (c *checker) judgeSafety(ctx context.Context) ([]Result, error) {
 	if err := c.judgeCauses(ctx, &causes); err != nil {
 		return nil, err
 	}
-	return []Result{result(1, negative), result(4, reserving), result(5, ending), result(9, versions), result(10, causes)}, nil
+	l, err := c.dead(ctx) // after the logs: what was skipped by then is on record
+	if err != nil {
+		return nil, err
+	}
+	return []Result{c.judgeOrder(&l), result(1, negative), result(4, reserving), result(5, ending), result(9, versions), result(10, causes)}, nil
 }
 
 // judgeIDs looks for events of one log with the same id. Equal hashes are only a suspicion: the events are read again.

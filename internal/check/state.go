@@ -42,8 +42,12 @@ type order struct {
 	correlation uint64       // hash
 	customer    uint32
 	currency    uint32
-	version     uint32 // events of ORDERS
-	stock       uint32 // events of STOCK
+	answered    uint64    // in ORDERS: the last event that the warehouse answered
+	version     uint32    // events of ORDERS
+	ended       uint32    // the version that ended it
+	stock       uint32    // events of STOCK
+	news        uint32    // a bit for each version that the customer must be told of
+	told        [2]uint32 // a bit for each version that was told: by e-mail, by another channel
 	status      status
 
 	reservations, commits, releases uint8
@@ -71,6 +75,12 @@ type suspect struct {
 	lines    []line
 }
 
+// skip is an answer of the warehouse to an order's end that follows none to its beginning.
+type skip struct {
+	order    uint32
+	sequence uint64 // in STOCK
+}
+
 // cause is the causation of an event that was not found at once.
 type cause struct{ hash, sequence uint64 }
 
@@ -87,12 +97,16 @@ type state struct {
 	active map[uint32][]line // open reservations
 	odd    []suspect
 
+	skips []skip // answers to an order's end without one to its beginning
+
 	ids     map[string]*idIndex // by stream
+	mails   idIndex             // Message-IDs of mails that notices say were sent
 	pending map[string][]cause  // by stream
 	events  int
 	stocks  int // events of STOCK
 
 	negative, reserving, ending, versions, causes finding // invariants 1, 4, the S part of 5, 9, 10
+	told7, order12                                finding // 7 and 12, as far as one log tells
 }
 
 func newState(registry *events.Registry) *state {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/tidemark/tidemark/internal/client"
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
 
@@ -46,7 +47,10 @@ type world struct {
 	ledger   []client.LedgerEntry
 	versions map[string]uint64 // by subject
 	last     map[string]string // id of an order's last event
-	broken   struct {          // what the API says wrongly
+	answers  map[string]uint64 // sequence of an order's last event in ORDERS
+	mails    []client.MailEntry
+	asleep   struct{ warehouse, post bool } // nobody answers, nobody tells
+	broken   struct {                       // what the API says wrongly
 		ordersDigest, stockDigest string
 		lost                      int64 // orders that no query counts
 		late, minute, value       int64
@@ -68,7 +72,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
 		t: t, server: eventstest.Start(t), orders: map[string]*shown{}, stock: map[string]*client.Stock{}, minutes: map[time.Time]int64{},
-		versions: map[string]uint64{}, last: map[string]string{},
+		versions: map[string]uint64{}, last: map[string]string{}, answers: map[string]uint64{},
 	}
 	w.topology = events.DefaultTopology(2)
 	w.topology.Groups = nil
@@ -109,7 +113,7 @@ func (w *world) checkWith(cfg Config) map[int]Result {
 type event = events.Event
 
 // put stores an event as the next one of its subject, caused by the order's last one.
-func (w *world) put(subject, eventType, key string, payload any, change ...func(*event)) {
+func (w *world) put(subject, eventType, key string, payload any, change ...func(*event)) (event, uint64) {
 	w.t.Helper()
 	ev, err := events.New("/tidemark/test", eventType, key, placedAt, payload)
 	if err != nil {
@@ -126,9 +130,11 @@ func (w *world) put(subject, eventType, key string, payload any, change ...func(
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := w.js.PublishMsg(w.t.Context(), &nats.Msg{Subject: subject, Header: nats.Header(header), Data: data}); err != nil {
+	ack, err := w.js.PublishMsg(w.t.Context(), &nats.Msg{Subject: subject, Header: nats.Header(header), Data: data})
+	if err != nil {
 		w.t.Fatal(err)
 	}
+	return ev, ack.Sequence
 }
 
 func (w *world) receive(sku string, units int64) {
@@ -161,18 +167,41 @@ func (w *world) place(id string, lines []events.Line, change ...func(*event)) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.put(w.subjects.Order(id), events.TypeOrderPlaced, id, events.OrderPlaced{
+	w.tell(w.put(w.subjects.Order(id), events.TypeOrderPlaced, id, events.OrderPlaced{
 		OrderID: id, CustomerID: "customer-" + id, Currency: "GBP", PlacedAt: placedAt, Lines: lines, Total: total, RequestDigest: "x",
-	}, change...)
+	}, change...))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.orders[id] = &shown{status: "placed", customer: "customer-" + id, version: 1, total: total}
 	w.minutes[placedAt.Truncate(time.Minute)]++
 }
 
-// end stores how an order ends. The read model keeps the first end and counts no other.
+// tell notes the place of an order's event, and tells the customer.
+func (w *world) tell(ev event, sequence uint64) {
+	id := ev.Subject
+	w.answers[id] = sequence
+	if w.asleep.post {
+		return
+	}
+	before := w.last[id]
+	notice := events.Notice{OrderID: id, OrderVersion: ev.Version, Channel: "email", MessageID: fmt.Sprintf("%s.%d.email@test", events.Token(id), ev.Version)}
+	w.put(w.subjects.Notice(id, ev.Version, "email"), events.TypeNoticeSent, id, notice, func(e *event) {
+		if ev.CausationID == "nowhere" || ev.CorrelationID == "" || ev.CorrelationID == "other" { // one broken event is enough
+			e.CausationID = ""
+		}
+	})
+	w.last[id] = before
+	w.change(func() {
+		w.mails = append(w.mails, client.MailEntry{Kind: client.MailAccepted, MessageID: notice.MessageID})
+	})
+}
+
+// end stores how an order ends, after the warehouse has answered its beginning. The read model keeps the first end and counts no other.
 func (w *world) end(id, eventType string, change ...func(*event)) {
 	o := w.orders[id]
+	if w.versions[w.subjects.StockOrder(id)] == 0 && !w.asleep.warehouse {
+		w.decide(id, events.TypeStockRejected, nil)
+	}
 	var payload any
 	status := client.StatusRejected
 	switch eventType {
@@ -183,7 +212,7 @@ func (w *world) end(id, eventType string, change ...func(*event)) {
 	default:
 		payload = events.OrderRejected{OrderID: id, Reason: events.ReasonOutOfStock}
 	}
-	w.put(w.subjects.Order(id), eventType, id, payload, change...)
+	w.tell(w.put(w.subjects.Order(id), eventType, id, payload, change...))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	o.version++
@@ -194,7 +223,7 @@ func (w *world) end(id, eventType string, change ...func(*event)) {
 
 // decide stores what the warehouse decided.
 func (w *world) decide(id, eventType string, lines []events.Line, change ...func(*event)) {
-	w.put(w.subjects.StockOrder(id), eventType, id, events.StockDecision{OrderID: id, OrderSeq: 1, Lines: lines}, change...)
+	w.put(w.subjects.StockOrder(id), eventType, id, events.StockDecision{OrderID: id, OrderSeq: w.answers[id], Lines: lines}, change...)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, l := range lines {
@@ -216,7 +245,7 @@ func (w *world) decide(id, eventType string, lines []events.Line, change ...func
 func (w *world) notify(id string, change ...func(*event)) {
 	before := w.last[id]
 	defer func() { w.last[id] = before }() // nothing answers a notice
-	w.put(w.subjects.Notice(id, 2, "email"), events.TypeNoticeSent, id, events.Notice{OrderID: id, OrderVersion: 2, Channel: "email"}, change...)
+	w.put(w.subjects.Notice(id, 2, "webhook"), events.TypeNoticeSent, id, events.Notice{OrderID: id, OrderVersion: 2, Channel: "webhook"}, change...)
 }
 
 func (w *world) pay(id, kind string, amount events.Minor) {
@@ -239,9 +268,39 @@ func (w *world) change(f func()) {
 	f()
 }
 
-func (w *world) letter(group, key string) {
+// letter parks an event of an order.
+func (w *world) letter(group, key string, version uint64, change ...func(*deadletter.Letter)) deadletter.Letter {
 	w.t.Helper()
-	if _, err := w.js.Publish(w.t.Context(), w.subjects.Letter(group, w.subjects.PartitionOf(key), key), nil); err != nil {
+	l := deadletter.Letter{
+		ID: deadletter.ID(group, events.StreamOrders, w.answers[key]), Group: group, Partition: w.subjects.PartitionOf(key), Key: key, KeyVersion: version,
+		FirstState: deadletter.StateDead, Failure: deadletter.Failure{Reason: deadletter.ReasonPermanent, Error: "no", Fingerprint: "f"},
+		Stream: events.StreamOrders, Subject: w.subjects.Order(key), StreamSeq: w.answers[key], EventType: events.TypeOrderPlaced,
+		Header: events.Header{"ce-type": {events.TypeOrderPlaced}}, Data: []byte("{}"),
+	}
+	for _, c := range change {
+		c(&l)
+	}
+	ack, err := w.js.PublishMsg(w.t.Context(), l.Message(w.subjects))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	l, err = deadletter.New(w.js, w.subjects).At(w.t.Context(), ack.Sequence)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return l
+}
+
+// discard gives a letter up, as the owner of its partition does when an operator says so.
+func (w *world) discard(l deadletter.Letter) {
+	w.t.Helper()
+	store := deadletter.New(w.js, w.subjects)
+	e, err := store.Write(w.t.Context(), l.Current.Next(deadletter.StateDiscarded, deadletter.ActionDiscard, "ann", time.Now()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	l.Current = e
+	if err := store.Remove(w.t.Context(), &l); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -283,8 +342,11 @@ func (w *world) story() {
 	w.decide("voided", events.TypeStockReleased, of("A", 4))
 
 	w.place("cancelled", of("A", 1))
+	w.asleep.warehouse = true
+	w.discard(w.letter(events.GroupInventory, "cancelled", 1)) // an operator let the warehouse pass over the order's beginning
 	w.end("cancelled", events.TypeOrderCancelled)
 	w.decide("cancelled", events.TypeStockReleased, nil) // a tombstone
+	w.asleep.warehouse = false
 	w.pay("never charged", client.LedgerVoided, 0)
 
 	w.place("open", of("A", 5))
@@ -298,6 +360,10 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	switch path := r.URL.Path; {
 	case path == "/v1/ledger" && !w.broken.gatewayDown:
 		for _, e := range w.ledger {
+			_ = json.NewEncoder(rw).Encode(e)
+		}
+	case path == "/v1/outbox/ledger" && !w.broken.down:
+		for _, e := range w.mails {
 			_ = json.NewEncoder(rw).Encode(e)
 		}
 	case path == "/v1/ledger" || w.broken.down:

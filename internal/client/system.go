@@ -83,16 +83,34 @@ type LedgerEntry struct {
 // ends. It is one attempt, bounded by the context alone: a ledger may be long.
 func (c *Client) Ledger(ctx context.Context) iter.Seq2[LedgerEntry, error] {
 	return func(yield func(LedgerEntry, error) bool) {
-		if err := c.ledger(ctx, yield); err != nil && !errors.Is(err, errStopped) {
+		if err := jsonLines(ctx, c, "/v1/ledger", yield); err != nil && !errors.Is(err, errStopped) {
 			yield(LedgerEntry{}, fmt.Errorf("read ledger: %w", err))
+		}
+	}
+}
+
+// MailEntry is one line of the mail sink's books: a mail that was handed in.
+type MailEntry struct {
+	Kind      string `json:"kind"` // accepted, repeated or refused
+	MessageID string `json:"message_id"`
+}
+
+// MailAccepted is the kind of a mail that was taken for the first time.
+const MailAccepted = "accepted"
+
+// Mails reads the books of the mail sink, as Ledger does those of the gateway.
+func (c *Client) Mails(ctx context.Context) iter.Seq2[MailEntry, error] {
+	return func(yield func(MailEntry, error) bool) {
+		if err := jsonLines(ctx, c, "/v1/outbox/ledger", yield); err != nil && !errors.Is(err, errStopped) {
+			yield(MailEntry{}, fmt.Errorf("read the mail sink's books: %w", err))
 		}
 	}
 }
 
 var errStopped = errors.New("stopped")
 
-func (c *Client) ledger(ctx context.Context, yield func(LedgerEntry, error) bool) error {
-	res, err := c.open(ctx, request{method: http.MethodGet, path: "/v1/ledger"})
+func jsonLines[T any](ctx context.Context, c *Client, path string, yield func(T, error) bool) error {
+	res, err := c.open(ctx, request{method: http.MethodGet, path: path})
 	if err != nil {
 		return err
 	}
@@ -105,7 +123,7 @@ func (c *Client) ledger(ctx context.Context, yield func(LedgerEntry, error) bool
 		if len(lines.Bytes()) == 0 {
 			continue
 		}
-		var e LedgerEntry
+		var e T
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return err
 		}

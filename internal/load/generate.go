@@ -55,9 +55,9 @@ func (m maker) random(n int) *rand.Rand {
 }
 
 func (m maker) skus() []string {
-	skus := make([]string, madeSKUs)
-	for i := range skus {
-		skus[i] = madeSKU(i)
+	skus := make([]string, 0, madeSKUs+1)
+	for i := range madeSKUs {
+		skus = append(skus, madeSKU(i))
 	}
 	if m.poison > 0 {
 		skus = append(skus, PoisonSKU)

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -42,7 +43,7 @@ func clickNumber(n int) int { return n - n/everyTenth - 1 }
 
 func (m maker) poisoned(o client.NewOrder, n int) client.NewOrder {
 	r := m.random(n)
-	o.Customer = fmt.Sprintf("%d", 10_000+r.IntN(madeShoppers))
+	o.Customer = strconv.Itoa(10_000 + r.IntN(madeShoppers))
 	o.Email = o.Customer + "@customers.example" // guests hear nothing
 	o.Lines = []client.Line{{SKU: PoisonSKU, Quantity: 1, UnitPrice: "0.85"}}
 	return o
@@ -80,7 +81,7 @@ func newProducer(ctx context.Context, api *client.Client) (*producer, error) {
 
 // poisonClick is a click whose payload was cut off on its way. Its headers are right.
 func (m maker) poisonClickMessage(p *producer, n int) *nats.Msg {
-	user := fmt.Sprintf("%d", 10_000+m.random(n).IntN(madeShoppers))
+	user := strconv.Itoa(10_000 + m.random(n).IntN(madeShoppers))
 	id := m.key("poison-click", n)
 	return &nats.Msg{
 		Subject: p.subjects.Click(user),

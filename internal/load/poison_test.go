@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemark/tidemark/internal/client"
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
@@ -90,7 +89,7 @@ func TestPoisonIsSpreadEvenly(t *testing.T) {
 	if m.order(990).Lines[0].SKU != PoisonSKU {
 		t.Errorf("the hundredth order is %+v", m.order(990))
 	}
-	var none client.NewOrder = newMaker(Config{Rate: 1000, For: time.Minute, Start: time.Now()}).order(990)
+	none := newMaker(Config{Rate: 1000, For: time.Minute, Start: time.Now()}).order(990)
 	if none.Lines[0].SKU == PoisonSKU {
 		t.Error("poison that nobody asked for")
 	}

@@ -41,6 +41,10 @@ func (s *Sink) Routes(api huma.API) {
 		Description: "What the mail sink of `tidemark up` took. A mail that was handed in more than once under one Message-ID is listed once, with its attempts.",
 	}, s.listMails)
 	huma.Register(api, huma.Operation{
+		OperationID: "get-mail-ledger", Method: http.MethodGet, Path: "/v1/outbox/ledger", Tags: tags, Summary: "The mail sink's books, one JSON object a line",
+		Description: "Every mail that was handed in, oldest first: `kind` is accepted, repeated (accepted before under the same Message-ID) or refused. Without the texts.",
+	}, s.getLedger)
+	huma.Register(api, huma.Operation{
 		OperationID: "get-mail-faults", Method: http.MethodGet, Path: "/v1/outbox/faults", Tags: tags, Summary: "What the mail sink does wrong on purpose",
 	}, func(context.Context, *struct{}) (*faultsMessage, error) { return s.faultsMessage(), nil })
 	huma.Register(api, huma.Operation{
@@ -64,6 +68,15 @@ func (s *Sink) listMails(_ context.Context, in *outboxInput) (*outboxOutput, err
 		return nil, fmt.Errorf("list mails: %w", err)
 	}
 	return &outboxOutput{Body: outbox{Total: total, Items: items}}, nil
+}
+
+func (s *Sink) getLedger(context.Context, *struct{}) (*huma.StreamResponse, error) {
+	return &huma.StreamResponse{Body: func(ctx huma.Context) {
+		ctx.SetHeader("Content-Type", "application/jsonl")
+		if err := s.ledger.heads(ctx.BodyWriter()); err != nil {
+			s.log.Warn("the mail ledger is not sent whole", "error", err)
+		}
+	}}, nil
 }
 
 func (s *Sink) faultsMessage() *faultsMessage {

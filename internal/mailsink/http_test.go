@@ -93,3 +93,28 @@ func TestFaultsByHTTP(t *testing.T) {
 		t.Errorf("a refused change left %+v", got)
 	}
 }
+
+// The books say what was tried, and nothing that was written to anybody.
+func TestLedgerByHTTP(t *testing.T) {
+	t.Parallel()
+	sink, _ := start(t, mailsink.Config{})
+	for range 2 {
+		if err := send(sink.Addr(), "a@b.example", mailOf("one@x", "secret")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := sink.SetFaults(mailsink.Faults{PermanentRate: 1}); err != nil {
+		t.Fatal(err)
+	}
+	requireCode(t, send(sink.Addr(), "a@b.example", mailOf("two@x", "secret")), 550)
+	w := call(t, sink.Handler(), http.MethodGet, "/v1/outbox/ledger", "")
+	lines := strings.Split(strings.TrimSpace(w.Body.String()), "\n")
+	if w.Code != http.StatusOK || len(lines) != 3 || strings.Contains(w.Body.String(), "secret") || strings.Contains(w.Body.String(), "b.example") {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	for i, want := range []string{`"kind":"accepted"`, `"kind":"repeated"`, `"kind":"refused"`} {
+		if !strings.Contains(lines[i], want) {
+			t.Errorf("line %d is %s, want %s", i+1, lines[i], want)
+		}
+	}
+}

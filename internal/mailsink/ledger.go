@@ -139,6 +139,40 @@ func readHead(raw []byte) (line, error) {
 	return v, fmt.Errorf("kind %q is unknown", v.Kind)
 }
 
+// head is a line of the ledger as others read it.
+type head struct {
+	Kind      string    `json:"kind"`
+	At        time.Time `json:"at"`
+	MessageID string    `json:"message_id"`
+	Code      int       `json:"code,omitempty"`
+}
+
+// heads writes every line that is in the ledger, without addresses and texts.
+func (l *ledger) heads(w io.Writer) error {
+	l.mu.RLock()
+	end := l.end
+	l.mu.RUnlock()
+	r := bufio.NewReaderSize(io.NewSectionReader(l.file, 0, end), 1<<20) // appended to, never changed: it can be read beside a writer
+	out := bufio.NewWriterSize(w, 1<<16)
+	lines := json.NewEncoder(out)
+	for {
+		raw, err := r.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return out.Flush()
+		}
+		if err != nil {
+			return err
+		}
+		v, err := readHead(raw)
+		if err != nil {
+			return err
+		}
+		if err := lines.Encode(head{Kind: v.Kind, At: v.At, MessageID: v.MessageID, Code: v.Code}); err != nil {
+			return err
+		}
+	}
+}
+
 // cut removes what stands behind the last whole line.
 func (l *ledger) cut() error {
 	if err := l.file.Truncate(l.end); err != nil {

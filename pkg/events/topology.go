@@ -332,6 +332,9 @@ func (s Subjects) LetterState(group, id string) string {
 	return "dlqctl.letter." + Token(group) + "." + Token(id)
 }
 
+// LetterStates filters the states of all letters.
+func (s Subjects) LetterStates() string { return "dlqctl.letter.*.*" }
+
 // Job is the subject of a job on dead letters; the last message is its state.
 func (s Subjects) Job(group, id string) string { return "dlqctl.job." + Token(group) + "." + Token(id) }
 
