@@ -268,9 +268,9 @@ func topologyPage(topology events.Topology) string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("# Topology")
 	line("")
-	line("<!-- Made from pkg/events/topology.go by: go test ./pkg/events -run Page -update -->")
+	line("<!-- Made from pkg/events (topology.go, channels.go) by: go test ./pkg/events -update -->")
 	line("")
-	line("Every stream, bucket and consumer group, as `pkg/events/topology.go` declares them for %d partitions.", topology.Partitions)
+	line("Every stream, channel, consumer group and bucket, as `pkg/events/topology.go` and `pkg/events/channels.go` declare them for %d partitions.", topology.Partitions)
 	line("A `*` in a subject stands for one token. Keys from outside (a SKU, a user) are encoded into one token.")
 	line("")
 	line("## Streams")
@@ -281,10 +281,28 @@ func topologyPage(topology events.Topology) string {
 		line("| %s | %s | %s | %s | %s | %s |", s.Name, s.Description, subjectsCell(s), keptCell(s), list(s.Publishers), list(s.Readers))
 	}
 	line("")
+	line("## Channels")
+	line("")
+	line("What is published under which subjects of those streams. The fields of each type are on [the events page](events.md).")
+	line("")
+	line("| channel | subject | stream | what it is | carries | sent by |")
+	line("|---|---|---|---|---|---|")
+	for _, c := range topology.Channels {
+		carries := c.Other
+		if len(c.Types) > 0 {
+			carries = "`" + strings.Join(c.Types, "`, `") + "`"
+		}
+		senders := list(c.Senders)
+		if len(c.Senders) == 0 {
+			senders = "the broker"
+		}
+		line("| %s | `%s` | %s | %s | %s | %s |", c.Name, c.Address, c.Stream, c.Description, carries, senders)
+	}
+	line("")
 	line("## Consumer groups")
 	line("")
-	line("| group | service | reads | partitions | one active member | begins | what it does |")
-	line("|---|---|---|---|---|---|---|")
+	line("| group | service | reads | partitions | one active member | begins | what it does | answers |")
+	line("|---|---|---|---|---|---|---|---|")
 	for _, g := range topology.Groups {
 		filter := "everything"
 		if g.Filter != "" {
@@ -294,7 +312,7 @@ func topologyPage(topology events.Topology) string {
 		if g.FromNow {
 			begins = "when it is made"
 		}
-		line("| %s | %s | %s, %s | %d | %s | %s | %s |", g.Name, g.Service, g.Stream, filter, g.Partitions, yes(g.Single), begins, g.Description)
+		line("| %s | %s | %s, %s | %d | %s | %s | %s | `%s` |", g.Name, g.Service, g.Stream, filter, g.Partitions, yes(g.Single), begins, g.Description, strings.Join(g.Handles, "`, `"))
 	}
 	line("")
 	line("A group's durable consumers are named `<group>-<partition>`. `{p}` stands for the partition.")
