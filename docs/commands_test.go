@@ -113,7 +113,7 @@ func TestCommands(t *testing.T) {
 	bin := build(t)
 	s := up(t, bin)
 	all := pages(t)
-	for _, page := range []string{"README.md", "docs/tutorial/first-hour.md", "docs/how-to/groups-and-replay.md"} {
+	for _, page := range []string{"README.md", "docs/tutorial/first-hour.md", "docs/how-to/groups-and-replay.md", "docs/how-to/rebuild-a-projection.md"} {
 		marked := blocks(t, page, all[page])
 		if len(marked) < 3 {
 			t.Fatalf("%s has %d marked blocks", page, len(marked))
@@ -138,7 +138,7 @@ func TestCommands(t *testing.T) {
 const patience = 10 * time.Second
 
 func (b block) reads() bool {
-	return !strings.Contains(b.script, "curl -s -X") && !strings.Contains(b.script, "tidemark load") && !strings.Contains(b.script, "tidemark replay")
+	return !strings.Contains(b.script, "curl -s -X") && !strings.Contains(b.script, "tidemark load") && !strings.Contains(b.script, "tidemark replay") && !strings.Contains(b.script, "projections swap")
 }
 
 func holds(output string, expect []string) bool {
@@ -184,6 +184,7 @@ func TestConfigurationPageNamesEveryFlag(t *testing.T) {
 		{"order"}, {"inventory"}, {"notify"}, {"analytics"}, {"tidemark", "up"}, {"tidemark", "load"}, {"tidemark", "check"}, {"tidemark", "windows"},
 		{"tidemark", "orders", "list"}, {"tidemark", "orders", "cancel"}, {"tidemark", "topology", "apply"},
 		{"tidemark", "dlq", "list"}, {"tidemark", "dlq", "edit"}, {"tidemark", "dlq", "replay"}, {"tidemark", "dlq", "discard"}, {"tidemark", "dlq", "job", "cancel"},
+		{"tidemark", "projections", "rebuild"}, {"tidemark", "projections", "swap"},
 		{"tidemark", "groups"}, {"tidemark", "groups", "show"}, {"tidemark", "replay"},
 	} {
 		out, err := exec.CommandContext(t.Context(), filepath.Join(bin, program[0]), append(program[1:], "--help")...).Output()
@@ -223,7 +224,7 @@ func commandExists(t *testing.T, bin, page, program string, args []string) {
 	t.Helper()
 	var verb []string
 	for _, arg := range args {
-		if strings.HasPrefix(arg, "-") || len(verb) == 2 || len(verb) == 1 && verb[0] != "orders" && verb[0] != "topology" && verb[0] != "dlq" && verb[0] != "groups" {
+		if strings.HasPrefix(arg, "-") || len(verb) == 2 || len(verb) == 1 && verb[0] != "orders" && verb[0] != "topology" && verb[0] != "dlq" && verb[0] != "groups" && verb[0] != "projections" {
 			break
 		}
 		verb = append(verb, arg)

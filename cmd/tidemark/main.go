@@ -21,6 +21,8 @@ type cli struct {
 	Windows  windowsCmd  `cmd:"" help:"Show results by minute of event time."`
 	DLQ      dlqCmd      `cmd:"" name:"dlq" help:"Show dead letters, correct them, replay or discard them."`
 	Topology topologyCmd `cmd:"" help:"Show the streams and groups, or make them on a broker."`
+
+	Projections projectionsCmd `cmd:"" help:"Show the versions of read models, rebuild one beside the live one, and let it answer."`
 }
 
 // app is what a verb works with.

@@ -55,12 +55,20 @@ func TestCalls(t *testing.T) {
 			_, err := c.PlaceOrder(ctx, "k", NewOrder{Currency: "GBP", Lines: []Line{{"A", -1, "-0.5"}}})
 			return err
 		},
-		`GET /v1/orders/a%2Fb key "" `:         func(ctx context.Context, c *Client) error { _, err := c.Order(ctx, "a/b"); return err },
-		`GET /v1/orders/a?as_of=2 key "" `:     func(ctx context.Context, c *Client) error { _, err := c.OrderAsOf(ctx, "a", "2"); return err },
-		`GET /v1/orders/a/events key "" `:      func(ctx context.Context, c *Client) error { _, err := c.OrderEvents(ctx, "a"); return err },
-		`POST /v1/orders/a/cancel key "" {}`:   func(ctx context.Context, c *Client) error { _, err := c.CancelOrder(ctx, "a", ""); return err },
-		`GET /v1/stock/BANK%20CHARGES key "" `: func(ctx context.Context, c *Client) error { _, err := c.Stock(ctx, "BANK CHARGES"); return err },
-		`GET /v1/stock/%2E%2E key "" `:         func(ctx context.Context, c *Client) error { _, err := c.Stock(ctx, ".."); return err },
+		`GET /v1/orders/a%2Fb key "" `:                        func(ctx context.Context, c *Client) error { _, err := c.Order(ctx, "a/b"); return err },
+		`GET /v1/orders/a?as_of=2 key "" `:                    func(ctx context.Context, c *Client) error { _, err := c.OrderAsOf(ctx, "a", "2"); return err },
+		`POST /v1/projections/a/rebuild key "" {"park":true}`: func(ctx context.Context, c *Client) error { _, err := c.RebuildProjection(ctx, "a", true); return err },
+		`POST /v1/projections/a/compare key "" {"version":2}`: func(ctx context.Context, c *Client) error { _, err := c.CompareProjection(ctx, "a", 2); return err },
+		`POST /v1/projections/a/swap key "" {"back":true,"dry_run":true}`: func(ctx context.Context, c *Client) error {
+			_, err := c.SwapProjection(ctx, "a", ProjectionSwap{Back: true, DryRun: true})
+			return err
+		},
+		`DELETE /v1/projections/a/versions/2 key "" `: func(ctx context.Context, c *Client) error { return c.DropProjection(ctx, "a", 2) },
+		`GET /v1/projections key "" `:                 func(ctx context.Context, c *Client) error { _, err := c.Projections(ctx); return err },
+		`GET /v1/orders/a/events key "" `:             func(ctx context.Context, c *Client) error { _, err := c.OrderEvents(ctx, "a"); return err },
+		`POST /v1/orders/a/cancel key "" {}`:          func(ctx context.Context, c *Client) error { _, err := c.CancelOrder(ctx, "a", ""); return err },
+		`GET /v1/stock/BANK%20CHARGES key "" `:        func(ctx context.Context, c *Client) error { _, err := c.Stock(ctx, "BANK CHARGES"); return err },
+		`GET /v1/stock/%2E%2E key "" `:                func(ctx context.Context, c *Client) error { _, err := c.Stock(ctx, ".."); return err },
 		`POST /v1/stock/A/receipts key "r" {"quantity":5}`: func(ctx context.Context, c *Client) error {
 			_, err := c.Receive(ctx, "A", "r", 5)
 			return err

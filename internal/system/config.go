@@ -62,7 +62,7 @@ func Services() []string {
 func paths(service string) []string {
 	switch service {
 	case events.ServiceOrder:
-		return []string{"/v1/orders", "/v1/orders/", "/v1/projections/orders"}
+		return []string{"/v1/orders", "/v1/orders/", "/v1/projections", "/v1/projections/orders"}
 	case events.ServiceInventory:
 		return []string{"/v1/stock", "/v1/stock/", "/v1/projections/stock"}
 	case events.ServiceNotify:
@@ -70,6 +70,14 @@ func paths(service string) []string {
 	default:
 		return []string{"/v1/clicks", "/v1/windows", "/v1/projections/windows"}
 	}
+}
+
+// operatorPaths are those that are answered on the machine itself only.
+func operatorPaths(service string) []string {
+	if service == events.ServiceOrder {
+		return []string{"/v1/projections/orders/"}
+	}
+	return nil
 }
 
 func (c Config) withDefaults() Config {

@@ -118,6 +118,9 @@ func (s *System) mountElsewhere() error {
 		for _, path := range paths(name) {
 			s.server.Handle(path, proxy)
 		}
+		for _, path := range operatorPaths(name) { // the service sees our address, not the caller's
+			s.server.Handle(path, httpapi.LoopbackOnly(proxy))
+		}
 	}
 	return nil
 }

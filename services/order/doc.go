@@ -32,7 +32,9 @@
 //	process.go, deadline.go         what STOCK and TIMERS make of an order
 //	payment.go                      the one outside system that is asked synchronously
 //	table.go, listing.go            the read model and its queries
-//	follow.go, snapshot.go          what keeps it
+//	follow.go, snapshot.go,
+//	projections.go, waiters.go      what keeps it, stores it, and lets a rebuilt one take its place
+//	history.go                      an order as it was
 //	http.go, answers.go             the HTTP operations
 //	config.go, service.go           New, Run, Ready
 package order

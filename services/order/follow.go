@@ -8,10 +8,13 @@ import (
 	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
+// listingName is the name of the listing as a projection.
+const listingName = "orders"
+
 // newListing is the projection that keeps the table: it follows both logs, stores what it folded, and lets a rebuilt table take the place of the one that answers.
 func (s *Service) newListing(telemetry bus.Telemetry) (*store.Projection[*table], error) {
 	return store.NewProjection(store.ProjectionConfig[*table]{
-		Name: "orders", Fold: listingFold, Layout: listingLayout, Logs: []*store.Store{s.log, s.stock},
+		Name: listingName, Fold: listingFold, Layout: listingLayout, Logs: []*store.Store{s.log, s.stock},
 		New: newTable, Promote: s.waiters.promote, SaveEvery: s.cfg.SnapshotEvery,
 	}, store.ProjectionDeps{JS: s.js, Snapshots: events.BucketSnapshots, Versions: events.BucketProjections, Telemetry: telemetry})
 }

@@ -42,6 +42,7 @@ func (s *Service) Routes(api huma.API) {
 	huma.Register(api, get("get-order", "/v1/orders/{id}", "Show an order with its lines, as it is or as it was", http.StatusNotFound, http.StatusServiceUnavailable), s.getOrder)
 	huma.Register(api, get("get-order-events", "/v1/orders/{id}/events", "Show what happened to an order", http.StatusNotFound, http.StatusServiceUnavailable), s.getEvents)
 	huma.Register(api, get("get-orders-projection", "/v1/projections/orders", "Show the listing's position and digest"), s.getProjection)
+	s.projectionRoutes(api)
 	huma.Register(api, huma.Operation{
 		OperationID: "cancel-order", Method: http.MethodPost, Path: "/v1/orders/{id}/cancel", Summary: "Cancel an order that has not ended", Tags: []string{tag},
 		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},

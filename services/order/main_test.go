@@ -299,3 +299,15 @@ func (w *world) ledger() []gateway.Entry {
 	}
 	return entries
 }
+
+// publishRaw stores an event past the library, as a producer of another version would.
+func (w *world) publishRaw(subject string, ev events.Event) {
+	w.t.Helper()
+	h, data, err := events.Encode(&ev)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.nats.JetStream().PublishMsg(context.Background(), &nats.Msg{Subject: subject, Header: nats.Header(h), Data: data}); err != nil {
+		w.t.Fatal(err)
+	}
+}

@@ -189,6 +189,10 @@ func TestAnEventThatCantBeFolded(t *testing.T) {
 		p.halt()
 		p = s.run(t, nil).caughtUp()
 	}
+	s.raw(t, "ledger.a", amount(16)) // is held back after the restart, too
+	if live := in(p.settle(), store.RoleLive); p.Live().total() != 13 || len(live.Parked) != 4 {
+		t.Fatalf("after the restart: total %d, %+v", p.Live().total(), live)
+	}
 	p.rebuilt(false)
 	next := in(p.status(), store.RoleNext)
 	if next.State != store.StateFailed || !errors.Is(next.Err, store.ErrFold) || !strings.Contains(next.Err.Error(), "LEDGER, sequence 2") {
@@ -201,7 +205,7 @@ func TestAnEventThatCantBeFolded(t *testing.T) {
 		t.Errorf("version %d is built after version %d failed", number, next.Number)
 	}
 	c, err := p.Swap(testContext(t), store.SwapOptions{})
-	if err != nil || !c.Equal || c.Parked != 3 || c.LiveParked != 3 {
+	if err != nil || !c.Equal || c.Parked != 4 || c.LiveParked != 4 {
 		t.Errorf("%+v, %v", c, err)
 	}
 }
