@@ -43,7 +43,7 @@ func (c *memoryCmd) Run(b *bench) error {
 	case <-b.ctx.Done():
 		return b.ctx.Err()
 	}
-	idle, err := residentMiB(up.Process.Pid)
+	idle, _, err := residentMiB(up.Process.Pid)
 	if err != nil {
 		return err
 	}
@@ -53,11 +53,11 @@ func (c *memoryCmd) Run(b *bench) error {
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
-	after, err := residentMiB(up.Process.Pid)
+	after, highest, err := residentMiB(up.Process.Pid)
 	if err != nil {
 		return err
 	}
-	b.say("resident memory of up: idle %.0f MiB, after the load %.0f MiB", idle, after)
+	b.say("resident memory of up: idle %.0f MiB, after the load %.0f MiB, at most %.0f MiB", idle, after, highest)
 	b.say("%s", strings.TrimSpace(string(summary)))
 	return nil
 }

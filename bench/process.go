@@ -130,19 +130,25 @@ func processCPU(pid int) time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// residentMiB is the resident memory of a process.
-func residentMiB(pid int) (float64, error) {
+// residentMiB is the resident memory of a process, now and at most since its start.
+func residentMiB(pid int) (now, highest float64, err error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for line := range strings.Lines(string(raw)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kib / 1024, err
+		name, rest, _ := strings.Cut(line, ":")
+		into := map[string]*float64{"VmRSS": &now, "VmHWM": &highest}[name]
+		if into == nil {
+			continue
 		}
+		kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("process %d: %s: %w", pid, name, err)
+		}
+		*into = kib / 1024
 	}
-	return 0, fmt.Errorf("process %d has no VmRSS", pid)
+	return now, highest, nil
 }
 
 // download writes what a URL answers to a file.

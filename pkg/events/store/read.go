@@ -84,7 +84,7 @@ func (s *Store) LastSequence(ctx context.Context) (uint64, error) {
 // one reads one event from any replica. What a replica does not know may not have reached it yet: then the leader is asked.
 func (s *Store) one(ctx context.Context, request getRequest) (Recorded, error) {
 	m, err := s.getFromAny(ctx, request)
-	if notFound(err) && !s.OnOneServer(ctx) {
+	if notFound(err) && !s.onOneServer(ctx) {
 		m, err = s.getFromLeader(ctx, request)
 	}
 	if notFound(err) {
@@ -105,8 +105,8 @@ type oneServer struct {
 // replicasKnown is how long the number of replicas is taken as known: an operator may raise it while we run.
 const replicasKnown = 10 * time.Second
 
-// OnOneServer reports whether the stream has one replica, so that no other knows more. Where that can't be found out, it says no, which costs a request.
-func (s *Store) OnOneServer(ctx context.Context) bool {
+// onOneServer reports whether the stream has one replica, so that no other knows more. Where that can't be found out, it says no, which costs a request.
+func (s *Store) onOneServer(ctx context.Context) bool {
 	if known := s.single.Load(); known != nil && time.Now().Before(known.until) {
 		return known.yes
 	}
