@@ -39,6 +39,10 @@ type Event struct {
 	Data []byte
 }
 
+// ExtensionEdited is an extension that an event has when an operator corrected its payload in a dead letter. Its id is the same, so that it is still seen to be handled
+// before.
+const ExtensionEdited = "dlqedited"
+
 // ErrInvalidEvent is wrapped by every error about an event that breaks a rule of the envelope.
 var ErrInvalidEvent = errors.New("invalid event")
 

@@ -26,6 +26,8 @@ var (
 	ErrUnknownType = errors.New("unknown event type")
 	// ErrSchema is wrapped where a payload breaks the schema of its type.
 	ErrSchema = errors.New("payload breaks its schema")
+	// ErrRule is for handlers: they wrap it where a payload fits its schema and still can't be true, such as a total that is not the sum of its lines.
+	ErrRule = errors.New("payload breaks a rule")
 )
 
 // SchemaURI is the dataschema attribute of an event type: its schema's address with the major and minor version.

@@ -33,6 +33,17 @@ type Delivery struct {
 	// Origin is where the event was stored first, for streams that copy others; else Stream and Sequence.
 	OriginStream   string
 	OriginSequence uint64
+
+	Replay *Replay // set where the event comes from its dead letter, by a retry of the group's schedule or by a job
+}
+
+// Replay says of which dead letter an event comes.
+type Replay struct {
+	Letter string // its id
+	Depth  int    // replays by jobs that failed before
+	Job    string // the job that asked for it; empty for a retry, and for an event that waited behind its predecessor
+
+	failed string // traceparent of the attempt that failed
 }
 
 // Handler handles one event. nil means done: the event is acknowledged. See package fail for what errors say. Its context ends with
@@ -45,7 +56,9 @@ type task struct {
 	msg      *nats.Msg
 	seq      sequences
 	key      string
-	done     bool // guarded by the window
+	work     func() // set instead of all else: work on the key's letters
+	solo     bool   // to be handled alone: it may be what killed an owner
+	done     bool   // guarded by the window
 }
 
 const sourceHeader = "Nats-Stream-Source"

@@ -22,7 +22,9 @@ type GroupConfig struct {
 	Ahead   int             // how far past the ack floor a partition reads; what a crash repeats at most; default 1,024
 	Timeout time.Duration   // one call of the handler; default 30 s
 	Retries []time.Duration // waits before the second, third… try, each with jitter; default 200 ms, 1 s, 5 s; empty and not nil: no retry
+	InPlace time.Duration   // a longer wait for a retry is spent as a dead letter that waits, so that it holds up nothing but its key; default 500 ms
 	Drain   time.Duration   // how long a stopping member lets handlers finish before their context ends; default 3 s
+	Breaker BreakerConfig
 }
 
 func (c GroupConfig) withDefaults() GroupConfig {
@@ -30,6 +32,8 @@ func (c GroupConfig) withDefaults() GroupConfig {
 	setDefault(&c.Ahead, 1024)
 	setDefault(&c.Timeout, 30*time.Second)
 	setDefault(&c.Drain, 3*time.Second)
+	setDefault(&c.InPlace, 500*time.Millisecond)
+	c.Breaker = c.Breaker.withDefaults()
 	if c.Retries == nil {
 		c.Retries = []time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second}
 	}
@@ -49,7 +53,9 @@ func (c GroupConfig) Validate() error {
 	if c.Handler == nil {
 		errs = append(errs, errors.New("handler: required, is nil"))
 	}
-	errs = append(errs, notNegative("lanes", c.Lanes), notNegative("ahead", c.Ahead), notNegative("timeout", c.Timeout), notNegative("drain", c.Drain))
+	errs = append(errs, notNegative("lanes", c.Lanes), notNegative("ahead", c.Ahead), notNegative("timeout", c.Timeout), notNegative("drain", c.Drain),
+		notNegative("in place", c.InPlace), notNegative("breaker: window", c.Breaker.Window), notNegative("breaker: min probe", c.Breaker.MinProbe),
+		notNegative("breaker: max probe", c.Breaker.MaxProbe))
 	if c.Ahead > c.Group.MaxPending && c.Group.MaxPending > 0 {
 		errs = append(errs, fmt.Errorf("ahead: is %d, must be at most the group's max pending, %d", c.Ahead, c.Group.MaxPending))
 	}
@@ -122,12 +128,16 @@ type Deps struct {
 	Encoder   *Encoder            // required by [NewPublisher]; its catalogue upcasts what groups and logs read
 	Subjects  events.Subjects
 	Telemetry Telemetry
+	// Quarantine is shared by the groups of one process; a group without one has its own.
+	Quarantine *Quarantine
 }
 
 // Group is one member of a consumer group.
 type Group struct {
 	partitions []*partition
 	membership *membership
+	breaker    *breaker
+	jobs       *jobs
 	js         jetstream.JetStream
 	group      events.Group
 	ready      chan struct{}
@@ -147,9 +157,15 @@ func NewGroup(cfg GroupConfig, deps Deps) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consumer group %q: metrics: %w", cfg.Group.Name, err)
 	}
-	g := &Group{js: deps.JS, group: cfg.Group, membership: newMembership(deps.JS, cfg.Group, t.Logger, m), ready: make(chan struct{})}
+	g := &Group{
+		js: deps.JS, group: cfg.Group, membership: newMembership(deps.JS, cfg.Group, t.Logger, m), ready: make(chan struct{}),
+		breaker: newBreaker(cfg.Breaker, m.paused), jobs: newJobs(deps.JS, deps.Subjects, cfg.Group.Name, t.Logger),
+	}
+	if deps.Quarantine == nil {
+		deps.Quarantine = NewQuarantine()
+	}
 	for n := range cfg.Group.Partitions {
-		p, err := newPartition(cfg, deps, t, g.membership, n)
+		p, err := newPartition(cfg, deps, t, g, n)
 		if err != nil {
 			return nil, fmt.Errorf("consumer group %q: partition %d: %w", cfg.Group.Name, n, err)
 		}
@@ -158,21 +174,22 @@ func NewGroup(cfg GroupConfig, deps Deps) (*Group, error) {
 	return g, nil
 }
 
-func newPartition(cfg GroupConfig, deps Deps, t Telemetry, members *membership, n int) (*partition, error) {
-	m := members.metrics
+func newPartition(cfg GroupConfig, deps Deps, t Telemetry, of *Group, n int) (*partition, error) {
+	m := of.membership.metrics
 	gate, err := newGate()
 	if err != nil {
 		return nil, err
 	}
 	p := &partition{
 		group: cfg.Group, number: n, template: groupTemplate(cfg.Group), metrics: m, tracing: newTracing(t), registry: deps.Encoder.Registry(),
-		letters: &letters{js: deps.JS, group: cfg.Group.Name, subjects: deps.Subjects, metrics: m},
-		handler: cfg.Handler, timeout: cfg.Timeout, retries: cfg.Retries, drain: cfg.Drain,
+		who: newIdentity(cfg.Handler, of.membership.name), breaker: of.breaker, jobs: of.jobs, quarantine: deps.Quarantine,
+		handler: cfg.Handler, timeout: cfg.Timeout, retries: cfg.Retries, inPlace: cfg.InPlace, drainTime: cfg.Drain,
 		window: newWindow(cfg.Ahead), gate: gate, redone: make(map[uint64]struct{}),
 	}
-	p.reader = newReader(members, n, t.Logger, min(cfg.Ahead, maxAsk), p)
+	p.letters = newLetters(deps.JS, deps.Subjects, cfg.Group, n, p.who, m)
+	p.reader = newReader(of.membership, n, t.Logger, min(cfg.Ahead, maxAsk), p)
 	p.log = p.reader.log
-	p.lanes = newLanes(cfg.Lanes, p.handle)
+	p.lanes = newLanes(cfg.Lanes, p.run)
 	return p, nil
 }
 
@@ -195,6 +212,9 @@ func (g *Group) Ready() <-chan struct{} { return g.ready }
 // Healthy says why the member takes no events in some partition, or nil.
 func (g *Group) Healthy() error {
 	var errs []error
+	if err := g.breaker.status(); err != nil {
+		errs = append(errs, fmt.Errorf("consumer group %s: %w", g.group.Name, err))
+	}
 	for _, p := range g.partitions {
 		if n := p.letters.refused.Load(); n > 0 {
 			errs = append(errs, fmt.Errorf("consumer group %s, partition %d: %d dead letters are refused by the broker; nothing new is taken", g.group.Name, p.number, n))
@@ -213,9 +233,10 @@ func (g *Group) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	for _, p := range g.partitions {
-		wg.Go(func() { p.run(ctx) })
+		wg.Go(func() { p.reader.run(ctx) })
 	}
 	wg.Go(func() { g.membership.run(ctx) })
+	wg.Go(func() { g.jobs.run(ctx) })
 	wg.Go(func() { closeWhenReady(ctx, g.ready, g.partitions) })
 	wg.Wait()
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
 
@@ -22,7 +24,7 @@ import (
 func topology(partitions int) events.Topology {
 	full := events.DefaultTopology(partitions)
 	t := events.Topology{Partitions: partitions}
-	for _, name := range []string{events.StreamOrders, events.StreamDLQ} {
+	for _, name := range []string{events.StreamOrders, events.StreamDLQ, events.StreamDLQCtl} {
 		s, _ := full.Stream(name)
 		t.Streams = append(t.Streams, s)
 	}
@@ -282,6 +284,78 @@ func (f *fixture) lettersStored() []*jetstream.RawStreamMsg {
 			f.Fatal(err)
 		}
 		out = append(out, m)
+	}
+	return out
+}
+
+// letters are all letters with their states.
+func (f *fixture) letters() []deadletter.Letter {
+	f.Helper()
+	var out []deadletter.Letter
+	for l, err := range f.desk().Letters(context.Background(), deadletter.Filter{}) {
+		if err != nil {
+			f.Fatal(err)
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+func (f *fixture) desk() *deadletter.Store { return deadletter.New(f.js, f.subjects) }
+
+// wantLetters compares the letters with "<key> <version> <state> <reason>" each, in the order in which they were parked.
+func (f *fixture) wantLetters(want ...string) {
+	f.Helper()
+	if got := describe(f.letters()); !slices.Equal(got, want) {
+		f.Errorf("dead letters %q, want %q", got, want)
+	}
+}
+
+func describe(letters []deadletter.Letter) []string {
+	var out []string
+	for _, l := range letters {
+		out = append(out, fmt.Sprintf("%s %d %s %s", l.Key, l.KeyVersion, l.Current.State, l.Current.Failure.Reason))
+	}
+	return out
+}
+
+// job makes a job of all letters that fit.
+func (f *fixture) job(kind deadletter.JobKind, change ...func(*deadletter.Job)) deadletter.Job {
+	f.Helper()
+	job := deadletter.Job{Group: f.group.Name, Kind: kind, By: "ann", Why: "test"}
+	for _, l := range f.letters() {
+		job.Letters = append(job.Letters, deadletter.RefTo(&l))
+	}
+	for _, c := range change {
+		c(&job)
+	}
+	job, err := f.desk().CreateJob(context.Background(), job)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return job
+}
+
+// done waits for the end of a job.
+func (f *fixture) done(job deadletter.Job) (status deadletter.JobStatus) {
+	f.Helper()
+	eventstest.Eventually(f, 60*time.Second, "the job ends", func() bool {
+		var err error
+		status, err = f.desk().JobStatus(context.Background(), job.Group, job.ID)
+		return err == nil && status.State.Ended()
+	})
+	return status
+}
+
+// versions are the versions of a key that were handled, in that order.
+func (r *record) versions(key string) []uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []uint64
+	for _, d := range r.calls {
+		if d.Event.Key() == key {
+			out = append(out, d.Event.Version)
+		}
 	}
 	return out
 }

@@ -15,6 +15,7 @@ type lanes struct {
 	keys     map[string]*keyQueue // keys with a task that runs or waits
 	ready    queue[*keyQueue]     // keys with waiting tasks of which none runs
 	running  int
+	aside    int           // running, but not counted against limit
 	starting bool          // a lane was started and has not taken a task yet
 	idle     chan struct{} // closed when no lane runs; nil where nobody waits for that
 	spare    []*keyQueue
@@ -66,11 +67,44 @@ func (l *lanes) lane() {
 		l.ended(q, done)
 	}
 	l.running--
-	if l.running == 0 && l.idle != nil {
+	if l.running+l.aside == 0 && l.idle != nil {
 		close(l.idle)
 		l.idle = nil
 	}
 	l.mu.Unlock()
+}
+
+// standAside lets another lane start while this one waits for something that the other may bring about. back ends that.
+func (l *lanes) standAside() (back func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running--
+	l.aside++
+	l.start()
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.aside--
+		l.running++
+	}
+}
+
+// overtake takes the first work on a key's letters out of its queue; nil: there is none. It is for the task of the key that runs, and waits for just that.
+func (l *lanes) overtake(key string) *task {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := l.keys[key]
+	if q == nil {
+		return nil
+	}
+	waiting := q.tasks.items[q.tasks.head:]
+	for i, t := range waiting {
+		if t.work != nil {
+			q.tasks.items = append(q.tasks.items[:q.tasks.head+i], waiting[i+1:]...)
+			return t
+		}
+	}
+	return nil
 }
 
 // ended lets the next task of a key be taken. Behind a task that was given back nothing of its key may run: the newer events would overtake it.
@@ -116,7 +150,7 @@ func (l *lanes) done() <-chan struct{} {
 		l.idle = make(chan struct{})
 	}
 	idle := l.idle
-	if l.running == 0 {
+	if l.running+l.aside == 0 {
 		close(l.idle)
 		l.idle = nil
 	}

@@ -3,77 +3,139 @@ package bus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/deadletter"
-	"github.com/tidemark/tidemark/pkg/events/fail"
 )
 
-// panicked is a panic of a handler as an error.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("handler panicked: %v", p.value) }
-
-// reasonOf says why err makes a letter at once, or "" where a retry may help.
-func reasonOf(err error) deadletter.Reason {
-	switch {
-	case errors.Is(err, events.ErrUndecodable):
-		return deadletter.ReasonUndecodable
-	case errors.Is(err, events.ErrUnsupportedVersion): // before the next case: it is one of those too
-		return deadletter.ReasonUnsupportedVersion
-	case errors.Is(err, events.ErrUnknownType):
-		return deadletter.ReasonUnknownType
-	case errors.Is(err, events.ErrSchema):
-		return deadletter.ReasonSchema
-	case fail.IsPermanent(err):
-		return deadletter.ReasonPermanent
-	}
-	return ""
-}
-
-// letters stores dead letters for one group.
+// letters parks the dead letters of one partition.
 type letters struct {
-	js       jetstream.JetStream
-	group    string
-	subjects events.Subjects
-	metrics  *metrics
-	refused  atomic.Int32 // events that wait because their letter is not stored
+	store     *deadletter.Store
+	group     string
+	partition int
+	who       identity
+	metrics   *metrics
+	locked    locked
+	forEver   bool         // an event that had a letter once is not parked again: the group reads a log again and again
+	control   uint64       // last sequence of DLQCTL when the term began
+	refused   atomic.Int32 // events that wait because their letter is not stored
 }
 
-// verdict is what is to be written on a letter.
-type verdict struct {
-	reason      deadletter.Reason
-	err         error
-	attempts    int
-	traceparent string
-}
-
-// park stores the letter of one event, and tries until it is stored or ctx ends: an event is never dropped because there is no room for its
-// letter. warn is told of each failure; alive is called before each try, so that the broker knows that the event is worked on.
-func (l *letters) park(ctx context.Context, t *task, v verdict, alive func(), warn func(error)) error {
-	letter := l.letter(t, v)
-	for failures := 1; ; failures++ {
-		alive()
-		err := l.publish(ctx, &letter)
-		if err == nil {
-			l.metrics.parked.add(ctx)
-			return nil
+func newLetters(js jetstream.JetStream, subjects events.Subjects, g events.Group, partition int, who identity, m *metrics) *letters {
+	l := &letters{store: deadletter.New(js, subjects), group: g.Name, partition: partition, who: who, metrics: m}
+	l.locked.counted = func(more int) {
+		if more != 0 {
+			m.blocked.Add(context.Background(), int64(more), m.with)
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		warn(err)
-		l.wait(ctx, backoff(failures, 200*time.Millisecond, 5*time.Second))
 	}
+	return l
+}
+
+// errStale: another owner has parked or resolved letters meanwhile. What this one knows is old; it must not settle anything.
+var errStale = errors.New("another owner has worked on the key's letters")
+
+// begin reads which keys are locked.
+func (l *letters) begin(ctx context.Context, work *termWork) error {
+	control, err := l.store.LastControl(ctx)
+	if err != nil {
+		return err
+	}
+	keys, err := l.store.Keys(ctx, l.group, l.partition)
+	if err != nil {
+		return err
+	}
+	l.control = control
+	l.locked.begin(keys, work)
+	return nil
+}
+
+// letter is the dead letter of an event.
+func (l *letters) letter(t *task, v verdict) deadletter.Letter {
+	d := &t.delivery
+	letter := deadletter.Letter{
+		ID: deadletter.ID(l.group, d.Stream, d.Sequence), Group: l.group, Partition: l.partition, Key: t.key, KeyVersion: d.Event.Version,
+		FirstState: deadletter.StateDead, Attempts: v.attempts, FirstFailedAt: v.firstAt, LastFailedAt: v.lastAt,
+		Failure: l.who.failure(v, d.Event.Type),
+		Stream:  d.Stream, Subject: d.Subject, StreamSeq: d.Sequence, StoredAt: d.StoredAt,
+		Header: events.Header(t.msg.Header), Data: t.msg.Data,
+	}
+	switch v.reason {
+	case deadletter.ReasonPredecessor:
+		letter.FirstState = deadletter.StateBlocked
+	case deadletter.ReasonTransient:
+		letter.FirstState, letter.NextAt = deadletter.StateRetrying, v.nextAt
+	}
+	return letter
+}
+
+// park stores the letter of one event. It wraps [errStale]; any other error means that the letter is not stored.
+func (l *letters) park(ctx context.Context, t *task, v verdict) error {
+	letter := l.letter(t, v)
+	if err := l.once(ctx, &letter); err != nil {
+		return err
+	}
+	l.metrics.lettered(ctx, letter.Failure.Reason)
+	return nil
+}
+
+// once tries to store a letter behind the last one of its key.
+func (l *letters) once(ctx context.Context, letter *deadletter.Letter) error {
+	last, known := l.locked.last(letter.Key)
+	if !known {
+		stored, err := l.store.OfKey(ctx, l.group, l.partition, letter.Key)
+		if err != nil {
+			return err
+		}
+		last = l.locked.learn(letter.Key, stored)
+	}
+	if l.locked.holds(letter.Key, letter.StreamSeq) { // stored by an owner that died before it settled the event
+		return nil
+	}
+	if done, err := l.current(ctx, letter.ID); done || err != nil {
+		return err
+	}
+	sequence, err := l.store.Park(ctx, letter, last)
+	if errors.Is(err, deadletter.ErrConflict) {
+		return l.mine(ctx, letter)
+	}
+	if err == nil {
+		l.locked.lock(letter.Key, sequence)
+	}
+	return err
+}
+
+// current looks whether somebody has finished a letter of this event since the term began: then another member owns the partition. That it was
+// finished before is no hindrance: an operator may have moved the group back.
+func (l *letters) current(ctx context.Context, id string) (done bool, err error) {
+	entry, err := l.store.LastEntry(ctx, l.group, id)
+	switch {
+	case errors.Is(err, deadletter.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case entry.State.Closed() && l.forEver:
+		return true, nil
+	case entry.State.Closed() && entry.Sequence > l.control && entry.By != l.who.by(l.group):
+		return false, errStale
+	}
+	return false, nil
+}
+
+// mine: the last letter is another one than we knew. Perhaps it is this one, whose acknowledgement was lost; else another owner wrote it.
+func (l *letters) mine(ctx context.Context, letter *deadletter.Letter) error {
+	newest, err := l.store.Last(ctx, l.group, l.partition, letter.Key)
+	if err != nil && !errors.Is(err, deadletter.ErrNotFound) {
+		return err
+	}
+	if err != nil || newest.ID != letter.ID {
+		return errStale
+	}
+	l.locked.lock(letter.Key, newest.Sequence)
+	return nil
 }
 
 // wait counts as refusing: the partition takes nothing new meanwhile.
@@ -87,31 +149,4 @@ func (l *letters) wait(ctx context.Context, d time.Duration) {
 		}
 	}()
 	sleep(ctx, d)
-}
-
-func (l *letters) publish(ctx context.Context, letter *deadletter.Letter) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	msg := letter.Message(l.subjects)
-	_, err := l.js.PublishMsg(ctx, msg)
-	if errors.Is(err, nats.ErrMaxPayload) && len(msg.Data) > 0 {
-		letter.Omitted = true
-		_, err = l.js.PublishMsg(ctx, letter.Message(l.subjects))
-	}
-	if err != nil {
-		return fmt.Errorf("park on %s: %w", msg.Subject, err)
-	}
-	return nil
-}
-
-// letter is the dead letter of an event.
-func (l *letters) letter(t *task, v verdict) deadletter.Letter {
-	d := &t.delivery
-	return deadletter.Letter{
-		ID: deadletter.ID(l.group, d.Stream, d.Sequence), Group: l.group, Partition: d.Partition, Key: t.key, KeyVersion: d.Event.Version,
-		FirstState: deadletter.StateDead, Attempts: v.attempts,
-		Failure: deadletter.Failure{Reason: v.reason, Error: v.err.Error(), TraceParent: v.traceparent},
-		Stream:  d.Stream, Subject: d.Subject, StreamSeq: d.Sequence, StoredAt: d.StoredAt,
-		Header: events.Header(t.msg.Header), Data: t.msg.Data,
-	}
 }

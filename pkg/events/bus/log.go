@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/deadletter"
+	"github.com/tidemark/tidemark/pkg/events/fail"
 )
 
 // BatchHandler handles events in the order of the log. When it returns nil, all of them are acknowledged; it has stored their effect and its
@@ -34,6 +35,9 @@ type LogConfig struct {
 	// the same way: a payload that breaks its schema, for example. Its error must hang on the event alone.
 	Check func(ev *events.Event) error
 	Drain time.Duration // how long a stopping member lets the handler finish before its context ends; default 3 s
+	// Replay, where it is set, is called with the event of a dead letter that a job replays. Without it a replay fails: what a log computes follows its order, so an
+	// event that it has passed has no place any more.
+	Replay Handler
 }
 
 func (c LogConfig) withDefaults() LogConfig {
@@ -66,6 +70,8 @@ type Log struct {
 	metrics  *metrics
 	tracing  tracing
 	letters  *letters
+	clerk    *partition // works on the letters; it reads nothing
+	jobs     *jobs
 	registry *events.Registry
 	template string
 
@@ -91,12 +97,46 @@ func NewLog(cfg LogConfig, deps Deps) (*Log, error) {
 	}
 	l := &Log{
 		cfg: cfg, metrics: m, tracing: newTracing(t), template: groupTemplate(cfg.Group), registry: deps.Encoder.Registry(),
-		letters: &letters{js: deps.JS, group: cfg.Group.Name, subjects: deps.Subjects, metrics: m},
+		jobs: newJobs(deps.JS, deps.Subjects, cfg.Group.Name, t.Logger),
 	}
 	l.members = newMembership(deps.JS, cfg.Group, t.Logger, m)
 	l.reader = newReader(l.members, 0, t.Logger, cfg.MaxBatch, l)
 	l.log = l.reader.log
+	l.clerk, err = newClerk(l, deps, m)
+	if err != nil {
+		return nil, fmt.Errorf("log reader %q: %w", cfg.Group.Name, err)
+	}
+	l.letters = l.clerk.letters
 	return l, nil
+}
+
+var errNoReplay = errors.New("the group reads a log in its order and has passed this event: it can't be replayed, only discarded")
+
+// newClerk makes the part that works on the log's letters. It is a partition that reads nothing.
+func newClerk(l *Log, deps Deps, m *metrics) (*partition, error) {
+	cfg := GroupConfig{Group: l.cfg.Group, Handler: l.cfg.Replay, Retries: []time.Duration{}}.withDefaults()
+	var handler any = l.cfg.Handler
+	if cfg.Handler == nil {
+		cfg.Handler = func(context.Context, Delivery) error { return fail.Permanent(errNoReplay, "no_replay") }
+	} else {
+		handler = l.cfg.Replay
+	}
+	gate, err := newGate()
+	if err != nil {
+		return nil, err
+	}
+	group := l.cfg.Group
+	group.Independent = true
+	p := &partition{
+		group: group, template: l.template, log: l.log, metrics: m, tracing: l.tracing, registry: l.registry,
+		who: newIdentity(handler, l.members.name), breaker: newBreaker(cfg.Breaker, m.paused), jobs: l.jobs, quarantine: NewQuarantine(),
+		handler: cfg.Handler, timeout: cfg.Timeout, retries: cfg.Retries, inPlace: cfg.InPlace, drainTime: l.cfg.Drain,
+		window: newWindow(1), gate: gate,
+	}
+	p.letters = newLetters(deps.JS, deps.Subjects, group, 0, p.who, m)
+	p.letters.forEver = true
+	p.lanes = newLanes(cfg.Lanes, p.run)
+	return p, nil
 }
 
 // Ready is closed when the stream is read, by this member or by another.
@@ -118,6 +158,7 @@ func (l *Log) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { l.members.run(ctx) })
+	wg.Go(func() { l.jobs.run(ctx) })
 	l.reader.run(ctx)
 	wg.Wait()
 	return nil
@@ -143,6 +184,9 @@ func (l *Log) position(ctx context.Context) (uint64, error) {
 	return position, nil
 }
 
+// vacant: a log is never quiet for long, its heartbeats bring the pin.
+func (l *Log) vacant(context.Context, bool) error { return nil }
+
 // begin asks for the position: the reader's own record is the truth, the consumer's ack floor follows it.
 func (l *Log) begin(ctx context.Context, _ uint64) (uint64, error) {
 	position, err := l.position(ctx)
@@ -150,7 +194,8 @@ func (l *Log) begin(ctx context.Context, _ uint64) (uint64, error) {
 		return 0, err
 	}
 	l.next, l.last = 0, position
-	return position + 1, nil
+	l.clerk.openTerm()
+	return position + 1, l.letters.begin(ctx, l.clerk.inner)
 }
 
 func (l *Log) settled(ctx context.Context) (*jetstream.ConsumerInfo, error) {
@@ -164,6 +209,7 @@ func (l *Log) read(ctx context.Context, pull *puller) ending {
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(l.cfg.Drain, func() { end(errStopping) }) })
 	defer stop()
 	l.life = life // nothing runs now that could read it
+	defer l.clerk.clerkTerm(ctx, life, end)()
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -182,6 +228,8 @@ func (l *Log) read(ctx context.Context, pull *puller) ending {
 			if over {
 				return why
 			}
+		case <-l.clerk.lost:
+			return endPinLost
 		case now := <-tick.C:
 			if pull.lost(now) {
 				return endJump
@@ -272,15 +320,25 @@ func (l *Log) deliver(ctx context.Context, batch []*task) bool {
 }
 
 func (l *Log) park(ctx context.Context, t *task) bool {
-	v := verdict{reason: reasonOf(t.delivery.Err), err: t.delivery.Err, traceparent: t.delivery.Event.TraceParent}
+	v := classify(t.delivery.Err)
+	v.traceparent, v.lastAt = t.delivery.Event.TraceParent, time.Now()
 	if v.reason == "" { // of a Check: it says that the event can't be read, whatever its kind
 		v.reason = deadletter.ReasonUndecodable
 	}
-	err := l.letters.park(ctx, t, v, func() { _ = t.msg.InProgress() }, func(err error) {
+	for failures := 1; ; failures++ {
+		_ = t.msg.InProgress() // the next one may come through
+		err := l.letters.park(ctx, t, v)
+		if err == nil {
+			break
+		}
+		if errors.Is(err, errStale) {
+			l.clerk.lose()
+		}
+		if ctx.Err() != nil || errors.Is(err, errStale) {
+			return false
+		}
 		l.log.ErrorContext(l.life, "dead letter refused: the reader stands still until it is stored", "error", err, "sequence", t.seq.stream)
-	})
-	if err != nil {
-		return false
+		l.letters.wait(ctx, backoff(failures, 200*time.Millisecond, 5*time.Second))
 	}
 	l.log.WarnContext(l.life, "dead letter", "reason", v.reason, "error", v.err, "sequence", t.seq.stream)
 	return true

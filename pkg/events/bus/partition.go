@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,12 +24,17 @@ type partition struct {
 	metrics  *metrics
 	tracing  tracing
 	letters  *letters
+	breaker  *breaker
+	jobs     *jobs
+	who      identity
 	registry *events.Registry // upcasts what is read
 
-	handler Handler
-	timeout time.Duration
-	retries []time.Duration
-	drain   time.Duration
+	handler    Handler
+	timeout    time.Duration
+	retries    []time.Duration
+	inPlace    time.Duration // the longest wait for a retry that holds a lane
+	drainTime  time.Duration
+	quarantine *Quarantine
 
 	window *window
 	lanes  *lanes
@@ -36,15 +43,20 @@ type partition struct {
 	high   uint64              // newest event that anybody may have handled before this term
 	redone map[uint64]struct{} // handled by us in an earlier term, above the ack floor: the broker sends them again
 
+	continues bool          // the last term ended with a broken sequence: nobody else has had the partition since, as far as we know
+	suspicion *suspicion    // of a message that kills its owners; nil in quiet times
+	acquitted atomic.Bool   // the last suspect is done
+	inner     *termWork     // work of the term that no message brings
+	caring    func()        // ends the work on letters of a partition without an owner; nil: there is none
+	looked    bool          // no owner was found, and letters were looked for once
+	lost      chan struct{} // tells the term that another member owns the partition
+
 	life     context.Context // of handlers: ends when a member that stops, or gives the partition to another, has no more time
 	endLife  context.CancelCauseFunc
 	patience context.Context // of waits between tries: ends with the term
 }
 
 var errStopping = errors.New("the member of the consumer group stops")
-
-// run reads until ctx ends.
-func (p *partition) run(ctx context.Context) { p.reader.run(ctx) }
 
 // stranded: what a dead owner was sent and did not acknowledge would come only after AckWait.
 func (p *partition) stranded(_ context.Context, info *jetstream.ConsumerInfo) (uint64, bool, error) {
@@ -81,7 +93,84 @@ func (p *partition) begin(ctx context.Context, first uint64) (uint64, error) {
 		}
 	}
 	p.next = 0
-	return 0, nil
+	p.openTerm()
+	if err := p.letters.begin(ctx, p.inner); err != nil {
+		return 0, err
+	}
+	if p.continues {
+		return 0, nil
+	}
+	return 0, p.suspect(ctx, info.AckFloor.Stream)
+}
+
+// openTerm makes what a term needs; nothing of the last one runs any more.
+func (p *partition) openTerm() {
+	p.inner = &termWork{lanes: p.lanes}
+	p.lost = make(chan struct{}, 1)
+}
+
+// startTending begins the work on letters. rest waits for its end, when the term and its lanes have ended.
+func (p *partition) startTending(term context.Context) (rest func()) {
+	var tending sync.WaitGroup
+	tending.Go(func() { p.tend(term) })
+	return func() {
+		tending.Wait()
+		p.letters.locked.end()
+	}
+}
+
+// clerkTerm works on letters for the term of a reader that has no lanes of its own.
+func (p *partition) clerkTerm(ctx, life context.Context, endLife context.CancelCauseFunc) (end func()) {
+	p.life, p.endLife = life, endLife
+	patience, stop := context.WithCancel(life)
+	p.patience = patience
+	rest := p.startTending(patience)
+	return func() {
+		stop()
+		p.inner.end()
+		p.lanes.forget()
+		p.awaitLanes(ctx)
+		rest()
+	}
+}
+
+// vacant works on the letters of a partition that has no owner because no event comes. Another member that does the same, or that becomes the owner meanwhile, finds
+// the letters' own locks changed and looks again; a new owner of our own waits until we are done.
+func (p *partition) vacant(ctx context.Context, yes bool) error {
+	if p.caring != nil && (!yes || len(p.lost) > 0) {
+		p.caring()
+		p.caring = nil
+	}
+	if !yes {
+		p.looked = false
+		return nil
+	}
+	if p.caring != nil || p.looked && !p.jobs.concern(p.number) {
+		return nil
+	}
+	p.openTerm()
+	if err := p.letters.begin(ctx, p.inner); err != nil {
+		return err
+	}
+	p.looked = true
+	if len(p.letters.locked.all()) == 0 && !p.jobs.concern(p.number) {
+		return nil
+	}
+	life, endLife := context.WithCancelCause(context.WithoutCancel(ctx))
+	end := p.clerkTerm(ctx, life, endLife)
+	p.caring = func() {
+		end()
+		endLife(nil)
+	}
+	return nil
+}
+
+// lose ends the term: what this member knows of the partition's letters is not so any more.
+func (p *partition) lose() {
+	select {
+	case p.lost <- struct{}{}:
+	default:
+	}
 }
 
 func (p *partition) settled(ctx context.Context) (*jetstream.ConsumerInfo, error) {
@@ -96,13 +185,17 @@ func (p *partition) read(ctx context.Context, pull *puller) ending {
 	patience, end := context.WithCancel(p.life)
 	p.patience = patience
 	defer end()
+	rest := p.startTending(patience)
 	why := p.accept(ctx, pull)
+	// A stopping member finishes what it has accepted, so that the next owner finds no gap above the ack floor. What waits for a retry is given back.
+	end()
+	p.inner.end()
 	if why != endStopped {
 		p.lanes.forget()
 	}
-	// A stopping member finishes what it has accepted, so that the next owner finds no gap above the ack floor. What waits for a retry is given back.
-	end()
 	p.awaitLanes(ctx)
+	rest()
+	p.continues = why == endJump
 	return why
 }
 
@@ -118,7 +211,7 @@ func (p *partition) awaitLanes(ctx context.Context) {
 		case <-idle:
 			return
 		case <-stop:
-			stop, drained = nil, time.After(p.drain)
+			stop, drained = nil, time.After(p.drainTime)
 		case <-drained:
 			p.lanes.forget()
 			p.endLife(errStopping)
@@ -133,7 +226,7 @@ func (p *partition) accept(ctx context.Context, pull *puller) ending {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if p.letters.refused.Load() == 0 {
+		if p.letters.refused.Load() == 0 && !p.breaker.open.Load() {
 			if err := pull.want(p.window.free(pull.most)); err != nil {
 				p.log.DebugContext(ctx, "not asked for messages", "error", err)
 			}
@@ -144,6 +237,8 @@ func (p *partition) accept(ctx context.Context, pull *puller) ending {
 				return why
 			}
 		case <-p.window.room:
+		case <-p.lost:
+			return endPinLost
 		case now := <-tick.C:
 			if pull.lost(now) {
 				return endJump
@@ -186,6 +281,7 @@ func (p *partition) take(pull *puller, m *nats.Msg) (why ending, over bool) {
 	p.next = seq.consumer
 	t := newTask(p.registry, m, seq, p.group.Stream, p.number)
 	t.delivery.Repeated = seq.stream <= p.high
+	t.solo = p.suspicion != nil && !p.acquitted.Load()
 	p.window.add(t)
 	if _, ours := p.redone[seq.stream]; ours {
 		delete(p.redone, seq.stream)
@@ -218,4 +314,9 @@ func (p *partition) redelivered(m *nats.Msg, seq sequences) (why ending, over bo
 	}
 	p.next = seq.consumer
 	return 0, false
+}
+
+// quiet reports whether nobody owns a partition, and no event would bring it an owner.
+func quiet(info *jetstream.ConsumerInfo) bool {
+	return pinned(info) == "" && info.NumAckPending == 0 && info.NumPending == 0
 }

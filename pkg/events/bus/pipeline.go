@@ -13,71 +13,224 @@ import (
 	"github.com/tidemark/tidemark/pkg/events/fail"
 )
 
-// handle takes one event through the pipeline. Its order is fixed: recover → trace → decode → deduplicate → time limit → handle → classify →
-// settle. (The bytes are decoded before the queue, because the key is in them; what could not be decoded is judged here.) false: the event was given
-// back. It is not acknowledged and comes again, to whoever owns the partition next.
+// run takes a task through the pipeline. Its order is fixed: recover → trace → decode → deduplicate → time limit → handle → classify → settle. (The
+// bytes are decoded before the queue, because the key is in them; what could not be decoded is judged here.) false: the event was given back. It is not
+// acknowledged and comes again, to whoever owns the partition next.
+func (p *partition) run(t *task) (finished bool) {
+	switch {
+	case t.work != nil:
+		t.work()
+		return true
+	case t.solo:
+		return p.alone(t)
+	default:
+		return p.handle(t)
+	}
+}
+
 func (p *partition) handle(t *task) (finished bool) {
 	var v verdict
 	switch {
 	case t.delivery.Err != nil:
-		v = verdict{reason: reasonOf(t.delivery.Err), err: t.delivery.Err, traceparent: t.delivery.Event.TraceParent}
+		v = classify(t.delivery.Err)
+		v.traceparent, v.lastAt = t.delivery.Event.TraceParent, time.Now()
 	case p.gate.passed(&t.delivery):
 		p.metrics.duplicates.add(p.life)
 		p.settle(t)
 		return true
+	case p.waits(t.key):
+		if err := p.breaker.rest(p.patience, p.group.AckWait/3, func() { p.alive(t) }); err != nil {
+			return false
+		}
+		if !p.waits(t.key) {
+			return p.handle(t)
+		}
+		v = verdict{reason: deadletter.ReasonPredecessor, class: fail.Transient, err: errPredecessor}
 	default:
-		var done bool
-		if v, done = p.try(t); done {
-			p.gate.pass(&t.delivery)
-			p.metrics.handled.add(p.life)
-			p.settle(t)
-			return true
+		v = p.try(t)
+	}
+	switch {
+	case v.class == fail.None && v.reason == "":
+		return p.applied(t)
+	case v.class == fail.Dropped:
+		return p.drop(t, v)
+	case v.reason == "":
+		return false
+	}
+	return p.park(t, v)
+}
+
+var (
+	errPredecessor = errors.New("an earlier event of the key is a dead letter")
+	errGiveBack    = errors.New("given back")
+)
+
+// waits reports whether an event must wait behind a letter of its key.
+func (p *partition) waits(key string) bool { return !p.group.Independent && p.letters.locked.has(key) }
+
+func (p *partition) applied(t *task) bool {
+	p.breaker.succeeded()
+	p.gate.pass(&t.delivery)
+	p.metrics.handled.add(p.life)
+	p.settle(t)
+	return true
+}
+
+// park stores the event's letter and settles it then. The other way round, a crash between would lose it. It tries until the letter is stored or the term ends: an event is
+// never dropped because there is no room for its letter.
+func (p *partition) park(t *task, v verdict) (finished bool) {
+	for failures := 1; ; failures++ {
+		p.alive(t)
+		err := p.letters.park(p.patience, t, v)
+		if err == nil {
+			break
+		}
+		if errors.Is(err, errStale) {
+			p.log.WarnContext(p.life, "another member has worked on this partition: giving it up", "error", err, "sequence", t.seq.stream)
+			p.lose()
+			return false
+		}
+		if p.patience.Err() != nil {
+			return false
+		}
+		p.refused(t, err)
+		p.relieve(t.key, backoff(failures, 200*time.Millisecond, 5*time.Second))
+		if v.reason == deadletter.ReasonPredecessor && !p.waits(t.key) {
+			return p.handle(t) // what it waited for is gone
 		}
 	}
-	if v.reason == "" {
-		return false
-	}
-	if err := p.letters.park(p.patience, t, v, func() { p.alive(t) }, func(err error) { p.refused(t, err) }); err != nil {
-		return false
+	if v.reason == deadletter.ReasonTransient {
+		p.scheduleLetter(t, v)
 	}
 	p.log.WarnContext(p.life, "dead letter", "reason", v.reason, "error", v.err, "sequence", t.seq.stream, "type", t.delivery.Event.Type, "attempts", v.attempts)
 	p.settle(t)
 	return true
 }
 
-// try calls the handler until it succeeds, its error is final, or the member stops. A verdict without a reason means: give it back.
-func (p *partition) try(t *task) (v verdict, done bool) {
+// relieve waits for room in the stream of letters. Room comes from work on letters, perhaps on those of the same key, which would wait for us: so it goes first now.
+func (p *partition) relieve(key string, wait time.Duration) {
+	back := p.lanes.standAside()
+	defer back()
+	for until := time.Now().Add(wait); p.patience.Err() == nil && time.Now().Before(until); {
+		if work := p.lanes.overtake(key); work != nil {
+			work.work()
+			return
+		}
+		p.letters.wait(p.patience, min(time.Until(until), 50*time.Millisecond))
+	}
+}
+
+// drop settles an event as its handler asked, when the reason is written down.
+func (p *partition) drop(t *task, v verdict) bool {
+	id := deadletter.ID(p.group.Name, t.delivery.Stream, t.delivery.Sequence)
+	for failures := 1; ; failures++ {
+		err := p.letters.store.Drop(p.patience, p.group.Name, id, p.who.by(p.group.Name), v.err.Error())
+		if err == nil {
+			break
+		}
+		if p.patience.Err() != nil {
+			return false
+		}
+		p.refused(t, err)
+		p.alive(t)
+		p.letters.wait(p.patience, backoff(failures, 200*time.Millisecond, 5*time.Second))
+	}
+	p.metrics.dropped.add(p.life)
+	p.log.WarnContext(p.life, "dropped", "why", v.err, "sequence", t.seq.stream, "type", t.delivery.Event.Type)
+	p.breaker.succeeded()
+	p.gate.pass(&t.delivery)
+	p.settle(t)
+	return true
+}
+
+// try calls the handler until it succeeds, its error is final, the wait for its next try is too long to hold a lane, or the member stops. A verdict with neither class nor reason is a
+// success; one without a reason means: give it back.
+func (p *partition) try(t *task) verdict {
+	var firstAt time.Time
 	panics := 0
-	for attempt := 1; ; attempt++ {
+	for attempt := 1; ; {
+		probe, err := p.allowed(func() { p.alive(t) })
+		if err != nil {
+			return verdict{class: fail.Transient, err: errGiveBack}
+		}
 		t.delivery.Attempt = attempt
 		span, err := p.attempt(t)
 		if err == nil {
-			return verdict{}, true
+			return verdict{}
 		}
-		if p.life.Err() != nil {
-			return verdict{}, false // stopped under it: its error says nothing about the event
+		if p.life.Err() != nil { // stopped under it: its error says nothing about the event
+			p.breaker.giveBack(probe)
+			return verdict{class: fail.Transient, err: errGiveBack}
 		}
-		v := verdict{reason: reasonOf(err), err: err, attempts: attempt, traceparent: span}
+		v := classify(err)
+		if v.class == fail.Dropped {
+			p.breaker.giveBack(probe)
+			return v
+		}
+		v.traceparent, v.attempts, v.lastAt = span, attempt, time.Now()
+		if firstAt.IsZero() {
+			firstAt = v.lastAt
+		}
+		v.firstAt = firstAt
 		if panicErr, ok := errors.AsType[*panicked](err); ok {
 			panics++
 			p.log.ErrorContext(p.life, "handler panicked", "panic", panicErr.value, "stack", string(panicErr.stack), "sequence", t.seq.stream)
 		}
-		switch {
-		case v.reason != "":
-			return v, false
-		case panics > 2: // twice may be an accident
-			v.reason = deadletter.ReasonPanic
-			return v, false
-		case attempt > len(p.retries):
-			v.reason = deadletter.ReasonExhausted
-			return v, false
+		p.judge(&v, panics)
+		if p.pauses(probe, t, v) {
+			continue // not the event's fault: no try
 		}
+		if v.reason != "" {
+			return v
+		}
+		wait := p.waitBefore(v)
 		p.metrics.retried.add(p.life)
-		p.log.DebugContext(p.life, "handler failed, trying again", "error", err, "attempt", attempt, "sequence", t.seq.stream)
-		if !p.pause(t, p.waitBefore(attempt, err)) {
-			return verdict{}, false
+		p.log.DebugContext(p.life, "handler failed, trying again", "error", err, "attempt", attempt, "wait", wait, "sequence", t.seq.stream)
+		if wait > p.inPlace {
+			v.reason, v.nextAt = deadletter.ReasonTransient, v.lastAt.Add(wait)
+			return v
 		}
+		if !p.pause(t, wait) {
+			return verdict{class: fail.Transient, err: errGiveBack}
+		}
+		attempt++
 	}
+}
+
+// judge gives a failure its reason where no further try is due.
+func (p *partition) judge(v *verdict, panics int) {
+	switch {
+	case v.reason != "" || v.class == fail.Outage:
+	case panics > 2: // twice may be an accident
+		v.reason = deadletter.ReasonPanic
+	case v.attempts > len(p.retries):
+		v.reason = deadletter.ReasonExhausted
+	}
+}
+
+// allowed waits while the group pauses.
+func (p *partition) allowed(alive func()) (probe bool, err error) {
+	if !p.breaker.open.Load() {
+		return false, nil
+	}
+	return p.breaker.await(p.patience, p.group.AckWait/3, alive)
+}
+
+// pauses tells the breaker of a failure and reports whether the group pauses now.
+func (p *partition) pauses(probe bool, t *task, v verdict) bool {
+	if v.class == fail.Outage {
+		p.breaker.outage(probe, v.err)
+		p.log.WarnContext(p.life, "the group pauses: what it needs is down", "error", v.err, "sequence", t.seq.stream)
+		return true
+	}
+	was := p.breaker.open.Load()
+	if !p.breaker.failed(probe, p.who.failure(v, t.delivery.Event.Type).Fingerprint, t.key, v.err) {
+		return false
+	}
+	if !was {
+		p.log.ErrorContext(p.life, "the group pauses: many keys fail for one cause", "error", v.err, "sequence", t.seq.stream)
+	}
+	return true
 }
 
 // attempt calls the handler once, with its time limit and its span. It returns the span's traceparent for a letter.
@@ -115,11 +268,11 @@ func endSpan(span trace.Span, err error) {
 }
 
 // waitBefore is how long the event rests before its next try: what the error asks for, else the next step of the group's schedule.
-func (p *partition) waitBefore(attempt int, err error) time.Duration {
-	if wait, ok := fail.Wait(err); ok {
-		return max(wait, 0)
+func (p *partition) waitBefore(v verdict) time.Duration {
+	if v.class == fail.Delayed {
+		return v.wait
 	}
-	return jitter(p.retries[attempt-1])
+	return jitter(p.retries[v.attempts-1])
 }
 
 // pause waits before a retry. It blocks the event's key and one lane. false: the term ended meanwhile.
@@ -128,7 +281,6 @@ func (p *partition) pause(t *task, wait time.Duration) bool {
 	defer timer.Stop()
 	beat := time.NewTicker(p.group.AckWait / 3)
 	defer beat.Stop()
-	p.alive(t)
 	for {
 		select {
 		case <-timer.C:
@@ -142,8 +294,11 @@ func (p *partition) pause(t *task, wait time.Duration) bool {
 	}
 }
 
-// alive tells the broker that the event is worked on, so that its AckWait starts anew.
+// alive tells the broker that the event is worked on, so that its AckWait starts anew. A letter's event is settled already.
 func (p *partition) alive(t *task) {
+	if t.msg == nil {
+		return
+	}
 	if err := t.msg.InProgress(); err != nil {
 		p.log.DebugContext(p.life, "in-progress not sent", "error", err, "sequence", t.seq.stream)
 	}
@@ -151,10 +306,19 @@ func (p *partition) alive(t *task) {
 
 // settle acknowledges a finished event. A lost acknowledgement does no harm: the event comes again, is known as done, and is acknowledged again.
 func (p *partition) settle(t *task) {
-	if err := t.msg.Ack(); err != nil {
+	ack := t.msg.Ack
+	if t.solo { // what is not known to be settled would look as if it were still being handled, if the process died now
+		ack = t.msg.AckSync
+	}
+	if err := ack(); err != nil {
 		p.log.DebugContext(p.life, "acknowledgement not sent", "error", err, "sequence", t.seq.stream)
 	}
 	p.window.finish(t)
+}
+
+// scheduleLetter has the event's letter tried when it is due.
+func (p *partition) scheduleLetter(t *task, v verdict) {
+	p.letters.locked.soon(t.key, v.nextAt, func() { p.drain(t.key, nil) })
 }
 
 func (p *partition) refused(t *task, err error) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -43,6 +42,9 @@ type work interface {
 	begin(ctx context.Context, first uint64) (from uint64, err error)
 	// read handles messages until the term ends. It returns when nothing of the term runs any more.
 	read(ctx context.Context, pull *puller) ending
+	// vacant is told now and then, while the reader stands by, whether nobody holds the pin: it comes with a message, so a quiet partition has no owner after a restart.
+	// With false, nothing of what it does runs any more when it returns.
+	vacant(ctx context.Context, yes bool) error
 	// settled waits, for a short time, until the broker has every acknowledgement of the term.
 	settled(ctx context.Context) (*jetstream.ConsumerInfo, error)
 }
@@ -147,6 +149,7 @@ func (r *reader) standBy(ctx context.Context) (pin string, first uint64, err err
 		return "", 0, err
 	}
 	defer pull.stop()
+	defer func() { _ = r.work.vacant(ctx, false) }() // ending it can't fail
 	look := time.NewTimer(0)
 	defer look.Stop()
 	for {
@@ -187,6 +190,9 @@ func (r *reader) standBy(ctx context.Context) (pin string, first uint64, err err
 func (r *reader) look(ctx context.Context, pull *puller) error {
 	info, err := r.info(ctx)
 	if err != nil {
+		return err
+	}
+	if err := r.work.vacant(ctx, quiet(info)); err != nil {
 		return err
 	}
 	if pinned(info) == "" {
@@ -374,25 +380,4 @@ func sequencesOf(m *nats.Msg) (sequences, error) {
 		return sequences{}, fmt.Errorf("read metadata: %w", err)
 	}
 	return sequences{stream: meta.Sequence.Stream, consumer: meta.Sequence.Consumer, delivered: meta.NumDelivered, stored: meta.Timestamp}, nil
-}
-
-// backoff is the n-th wait: first doubled n-1 times, at most limit, ±20 %.
-func backoff(n int, first, limit time.Duration) time.Duration {
-	wait := first << min(n-1, 16)
-	return jitter(min(wait, limit))
-}
-
-// jitter moves d by up to 20 % either way, so that many who failed together don't try again together.
-func jitter(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64())) //nolint:gosec // spreads load, guards nothing
-}
-
-// sleep waits for d or the end of ctx.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

@@ -49,7 +49,15 @@ func (t tracing) process(ctx context.Context, d *Delivery, template, group strin
 	if t.silent || !sampled(ev.TraceParent) {
 		return ctx, noSpan()
 	}
-	return t.tracer.Start(ctx, "process "+template, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithLinks(linkTo(ctx)...), trace.WithAttributes(
+	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsumer), trace.WithLinks(linkTo(ctx)...)}
+	if d.Replay != nil { // much later, and by somebody's decision: a trace of its own, that leads to the others
+		options = append(options, trace.WithNewRoot(), trace.WithLinks(t.failed(d)...), trace.WithAttributes(
+			attribute.String("tidemark.dead_letter", d.Replay.Letter),
+			attribute.Int("tidemark.replay_depth", d.Replay.Depth),
+			attribute.String("tidemark.job", d.Replay.Job),
+		))
+	}
+	return t.tracer.Start(ctx, "process "+template, append(options, trace.WithAttributes(
 		attribute.String("messaging.system", "nats"),
 		attribute.String("messaging.operation.name", "process"),
 		attribute.String("messaging.operation.type", "process"),
@@ -63,7 +71,16 @@ func (t tracing) process(ctx context.Context, d *Delivery, template, group strin
 		attribute.Int64("messaging.nats.stream.sequence", int64(d.Sequence)), //nolint:gosec // stream sequences don't reach 2^63
 		attribute.Int("messaging.nats.delivery.count", d.Attempt),
 		attribute.String("cloudevents.event_type", ev.Type),
-	))
+	))...)
+}
+
+// failed links to the attempt that made the letter.
+func (t tracing) failed(d *Delivery) []trace.Link {
+	if d.Replay.failed == "" {
+		return nil
+	}
+	var state string
+	return linkTo(t.propagator.Extract(context.Background(), eventCarrier{parent: &d.Replay.failed, state: &state}))
 }
 
 func linkTo(ctx context.Context) []trace.Link {

@@ -92,13 +92,13 @@ var errEntry = errors.New("invalid entry")
 
 func (e *Entry) validate() error {
 	switch {
-	case e.Letter == "" || e.LetterSequence == 0:
+	case e.Letter == "" || e.LetterSequence == 0 && e.Action != ActionDrop:
 		return fmt.Errorf("%w: letter and letter_seq: required", errEntry)
 	case e.By == "":
 		return fmt.Errorf("%w: by: required: who does it?", errEntry)
 	case e.Action == "":
 		return fmt.Errorf("%w: action: required", errEntry)
-	case !allowed(e.Before, e.State):
+	case e.Action != ActionDrop && !allowed(e.Before, e.State):
 		return fmt.Errorf("%w: %w: from %s to %s", errEntry, ErrNotAllowed, e.Before, e.State)
 	}
 	return nil

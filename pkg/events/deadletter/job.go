@@ -89,7 +89,7 @@ type JobStatus struct {
 }
 
 // Sum is the progress of all partitions.
-func (s *JobStatus) Sum() Progress {
+func (s JobStatus) Sum() Progress {
 	var sum Progress
 	for _, p := range s.Partitions {
 		sum.Done += p.Done

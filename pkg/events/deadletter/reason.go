@@ -45,6 +45,7 @@ const (
 	ActionFail       Action = "fail"       // it failed for good
 	ActionGiveBack   Action = "give_back"  // the owner stopped before the handler had an outcome
 	ActionDiscard    Action = "discard"
+	ActionDrop       Action = "drop" // the handler said that the event is not wanted; there is no letter
 	ActionNote       Action = "note"
 	ActionEdit       Action = "edit"
 )
