@@ -222,6 +222,18 @@ func (r *record) distinct() int {
 	return len(r.done)
 }
 
+// repeated are the sequences that were handled more than once.
+func (r *record) repeated() (out []uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for seq, calls := range r.done {
+		if calls > 1 {
+			out = append(out, seq)
+		}
+	}
+	return out
+}
+
 func (r *record) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if url := os.Getenv(childURL); url != "" {
-		if err := runChild(url); err != nil {
+		if err := children[os.Getenv(childRole)](url); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

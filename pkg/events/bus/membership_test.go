@@ -62,10 +62,10 @@ func (f *fixture) keepBusy(keys int) (stop func()) {
 }
 
 // evenAmong reports whether these members own all partitions, and none more than one more than another.
-func evenAmong(owners []string, members ...*member) bool {
+func evenAmong(owners []string, members ...string) bool {
 	has := make(map[string]int)
 	for _, m := range members {
-		has[m.group.Member()] = 0
+		has[m] = 0
 	}
 	for _, o := range owners {
 		if _, ours := has[o]; !ours {
@@ -79,8 +79,17 @@ func evenAmong(owners []string, members ...*member) bool {
 
 func (f *fixture) awaitEven(members ...*member) {
 	f.Helper()
-	eventstest.Eventually(f, generous, fmt.Sprintf("%d members share the partitions evenly", len(members)), func() bool {
-		return evenAmong(f.owners(f.group), members...)
+	names := make([]string, len(members))
+	for i, m := range members {
+		names[i] = m.group.Member()
+	}
+	f.awaitEvenNames(names...)
+}
+
+func (f *fixture) awaitEvenNames(names ...string) {
+	f.Helper()
+	eventstest.Eventually(f, generous, fmt.Sprintf("%d members share the partitions evenly", len(names)), func() bool {
+		return evenAmong(f.owners(f.group), names...)
 	})
 }
 
@@ -94,17 +103,22 @@ func TestRollingRestart(t *testing.T) {
 		return r.handle(ctx, d)
 	}}
 	stop := f.keepBusy(60)
+	settle := func(members ...*member) {
+		f.awaitEven(members...)
+		more := r.distinct() + 100
+		eventstest.Eventually(t, generous, "they work", func() bool { return r.distinct() > more })
+	}
 	members := []*member{f.join(work)}
-	f.awaitEven(members...)
+	settle(members...)
 	for range 2 {
 		members = append(members, f.join(work))
-		f.awaitEven(members...)
+		settle(members...)
 	}
 	for i := range members {
 		members[i].stop()
-		f.awaitEven(slices.Delete(slices.Clone(members), i, i+1)...)
+		settle(slices.Delete(slices.Clone(members), i, i+1)...)
 		members[i] = f.join(work)
-		f.awaitEven(members...)
+		settle(members...)
 	}
 	stop()
 	f.settled(f.group)
