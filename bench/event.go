@@ -38,7 +38,7 @@ func (c *eventCmd) Run(b *bench) error {
 		return err
 	}
 	defer server.stop()
-	e, err := newEventRig(b.ctx, server)
+	e, err := newEventRig(b.ctx, server, 1)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ type eventRig struct {
 	plainKey  string
 }
 
-func newEventRig(ctx context.Context, server *natsProcess) (*eventRig, error) {
+func newEventRig(ctx context.Context, server *natsProcess, partitions int) (*eventRig, error) {
 	nc, err := nats.Connect(server.url)
 	if err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func newEventRig(ctx context.Context, server *natsProcess) (*eventRig, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &eventRig{server: server, nc: nc, js: js, topology: events.DefaultTopology(1)}
+	e := &eventRig{server: server, nc: nc, js: js, topology: events.DefaultTopology(partitions)}
 	e.topology.Streams = slices.DeleteFunc(e.topology.Streams, func(s events.Stream) bool { return s.Name == events.StreamTimeline || s.Name == events.StreamTicks })
 	e.topology.Groups = slices.DeleteFunc(e.topology.Groups, func(g events.Group) bool { return g.Name != events.GroupNotify })
 	if err := bus.Apply(ctx, js, e.topology, 1); err != nil {

@@ -19,6 +19,7 @@ type cli struct {
 	Orders  ordersCmd  `cmd:"" help:"Orders a second from placed to confirmed, through the real services, and the same messages in plain nats.go."`
 	Latency latencyCmd `cmd:"" help:"Time from placed to confirmed at a fixed rate."`
 	Event   eventCmd   `cmd:"" help:"Publish and consume one event with everything on, and in plain nats.go."`
+	Groups  groupsCmd  `cmd:"" help:"A consumer group beside one plain consumer of the same stream."`
 	Memory  memoryCmd  `cmd:"" help:"Resident memory of tidemark up: idle, and after a load."`
 }
 
