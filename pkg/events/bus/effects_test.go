@@ -106,7 +106,7 @@ func (h *effectHandler) handle(ctx context.Context, d bus.Delivery) error {
 	if d.Event.Version <= last {
 		return nil // its effect is there
 	}
-	time.Sleep(time.Duration(1+d.Sequence%4) * time.Millisecond) // work; a pause of the process falls in here
+	time.Sleep(time.Duration(1+d.Sequence%4) * time.Millisecond) // work, not waiting; a pause of the process falls in here
 	line := effect{version: d.Event.Version, partition: d.Partition, sequence: d.Sequence, member: h.member}
 	_, err = h.js.Publish(ctx, subject, []byte(line.String()), jetstream.WithExpectLastSequencePerSubject(lock))
 	if apiErr, ok := errors.AsType[*jetstream.APIError](err); ok && apiErr.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
