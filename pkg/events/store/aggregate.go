@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tidemark/tidemark/pkg/events"
 )
@@ -14,6 +15,8 @@ type Aggregate[S any] struct {
 	// Evolve is the state after one more event. It must depend on nothing but its arguments, and not on StoredAt: an event that
 	// Execute has just appended has none yet.
 	Evolve func(S, Recorded) (S, error)
+	// Snapshots, if set, spare long aggregates from being folded from their first event each time.
+	Snapshots *AggregateSnapshots[S]
 }
 
 // State is a folded aggregate: its state, the version (number of events) and the sequence of its last event, which is the lock.
@@ -25,11 +28,7 @@ type State[S any] struct {
 
 // Load folds the subject.
 func (a Aggregate[S]) Load(ctx context.Context, subject string) (State[S], error) {
-	recorded, err := a.Store.Load(ctx, subject)
-	if err != nil {
-		return State[S]{}, err
-	}
-	return a.fold(State[S]{}, recorded)
+	return a.load(ctx, subject, a.Store.loadPatiently)
 }
 
 // Execute loads, decides and appends. On a conflict it reads what is new and decides again, at most 5 times, with jitter; then the error wraps [ErrConflict]. A decision
@@ -65,11 +64,41 @@ func (a Aggregate[S]) Execute(ctx context.Context, subject string, decide func(S
 
 // begin loads from any replica: the lock refuses what is decided on an old state.
 func (a Aggregate[S]) begin(ctx context.Context, subject string) (State[S], error) {
-	recorded, err := a.Store.load(ctx, subject, 1)
+	return a.load(ctx, subject, a.Store.loadWhole)
+}
+
+// load folds what stands behind the last snapshot, or, where there is none, what whole reads.
+func (a Aggregate[S]) load(ctx context.Context, subject string, whole func(context.Context, string) ([]Recorded, error)) (State[S], error) {
+	began := time.Now()
+	before, err := a.recall(ctx, subject)
 	if err != nil {
 		return State[S]{}, fmt.Errorf("load %s: %w", subject, err)
 	}
-	return a.fold(State[S]{}, recorded)
+	var recorded []Recorded
+	if before.Sequence > 0 {
+		recorded, err = a.Store.load(ctx, subject, before.Sequence+1, tailSingly)
+	} else {
+		recorded, err = whole(ctx, subject)
+	}
+	if err != nil {
+		return State[S]{}, fmt.Errorf("load %s: %w", subject, err)
+	}
+	state, err := a.fold(before, recorded)
+	if err == nil && a.Snapshots != nil {
+		a.Snapshots.keep(ctx, state, recorded, time.Since(began))
+	}
+	return state, err
+}
+
+// recall returns the state of the last snapshot that can be used, or the one before the first event.
+func (a Aggregate[S]) recall(ctx context.Context, subject string) (State[S], error) {
+	if a.Snapshots == nil {
+		return State[S]{}, nil
+	}
+	if err := a.Snapshots.validate(); err != nil {
+		return State[S]{}, err
+	}
+	return a.Snapshots.recall(ctx, a.Store, subject), nil
 }
 
 // refresh folds what came since, as the leader knows it: a replica that was late once may be late again.

@@ -25,5 +25,11 @@
 // What decides is read from the stream's leader. Other reads may be answered by any replica and can be a little old; the lock protects what is
 // decided on them.
 //
+// # Long aggregates, old events
+//
+// [AggregateSnapshots] keep folded states, so that a load reads only what came since. They are a cache: whatever happens to one changes nothing but speed.
+//
+// What is read comes in the newest version of its type: the catalogue upcasts it ([events.Upcast]). A fold refuses what it does not know with [Unknown].
+//
 // An event's id stands for its content: two appends with the same ids are taken to be one.
 package store

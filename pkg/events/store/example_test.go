@@ -14,9 +14,9 @@ import (
 	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
-// The account's event types, and what their payloads must be.
+// The account's event types, and what their payloads must be. Deposits are in their second version; see the example of evolution.
 const (
-	typeDeposited = "bank.account.deposited.v1"
+	typeDeposited = "bank.account.deposited.v2"
 	typeWithdrawn = "bank.account.withdrawn.v1"
 )
 
@@ -24,42 +24,42 @@ const (
 var bankSchemas embed.FS
 
 type moved struct {
-	Cents int64 `json:"cents"`
+	Pence events.Minor `json:"pence"`
 }
 
 // evolve is the balance after one more event. It decides nothing: what happened, happened.
-func evolve(balance int64, r store.Recorded) (int64, error) {
+func evolve(balance events.Minor, r store.Recorded) (events.Minor, error) {
 	m, err := events.Payload[moved](&r.Event)
 	if err != nil {
 		return balance, err
 	}
 	switch r.Type {
 	case typeDeposited:
-		return balance + m.Cents, nil
+		return balance + m.Pence, nil
 	case typeWithdrawn:
-		return balance - m.Cents, nil
+		return balance - m.Pence, nil
 	}
-	return balance, fmt.Errorf("unknown event %s", r.Type)
+	return balance, store.Unknown(r)
 }
 
 var errOverdrawn = errors.New("not enough money")
 
 // deposit and withdraw are commands: they look at the state and answer with events, or refuse.
-func deposit(cents int64) func(store.State[int64]) ([]events.Event, error) {
-	return func(store.State[int64]) ([]events.Event, error) { return event(typeDeposited, cents) }
+func deposit(pence events.Minor) func(store.State[events.Minor]) ([]events.Event, error) {
+	return func(store.State[events.Minor]) ([]events.Event, error) { return event(typeDeposited, pence) }
 }
 
-func withdraw(cents int64) func(store.State[int64]) ([]events.Event, error) {
-	return func(account store.State[int64]) ([]events.Event, error) {
-		if cents > account.Value {
-			return nil, fmt.Errorf("%w: %d of %d", errOverdrawn, account.Value, cents)
+func withdraw(pence events.Minor) func(store.State[events.Minor]) ([]events.Event, error) {
+	return func(account store.State[events.Minor]) ([]events.Event, error) {
+		if pence > account.Value {
+			return nil, fmt.Errorf("%w: %s of %s", errOverdrawn, account.Value, pence)
 		}
-		return event(typeWithdrawn, cents)
+		return event(typeWithdrawn, pence)
 	}
 }
 
-func event(eventType string, cents int64) ([]events.Event, error) {
-	ev, err := events.New("/bank", eventType, "ada", time.Now(), moved{Cents: cents})
+func event(eventType string, pence events.Minor) ([]events.Event, error) {
+	ev, err := events.New("/bank", eventType, "ada", time.Now(), moved{Pence: pence})
 	return []events.Event{ev}, err
 }
 
@@ -74,38 +74,49 @@ func Example() {
 	// Output:
 	// deposited 100.00, balance 100.00
 	// a card payment of 80.00 gets in first
-	// withdrawal of 30.00 is decided on a balance of 20.00: not enough money: 2000 of 3000
-	// 1 bank.account.deposited.v1 100.00
+	// withdrawal of 30.00 is decided on a balance of 20.00: not enough money: 20.00 of 30.00
+	// 1 bank.account.deposited.v2 100.00
 	// 2 bank.account.withdrawn.v1 80.00
 	// balance by replay 20.00
 }
 
-func bank(server *eventstest.Server) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+// openBank makes the stream real and opens it, with steps that upcast old events.
+func openBank(server *eventstest.Server, steps ...events.Upcast) (*store.Store, error) {
 	server.Apply(events.Topology{Streams: []events.Stream{{
 		Name: "ACCOUNTS", Subjects: []string{"accounts.*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true,
 	}}})
 	schemas, err := fs.Sub(bankSchemas, "testdata/bank")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	registry, err := events.NewRegistry(schemas)
 	if err != nil {
+		return nil, err
+	}
+	if registry, err = registry.Evolving(steps...); err != nil {
+		return nil, err
+	}
+	return store.New(server.JetStream(), "ACCOUNTS", bus.NewEncoder(registry, bus.Telemetry{}), bus.Telemetry{}), nil
+}
+
+func bank(server *eventstest.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	log, err := openBank(server)
+	if err != nil {
 		return err
 	}
-	log := store.New(server.JetStream(), "ACCOUNTS", bus.NewEncoder(registry, bus.Telemetry{}), bus.Telemetry{})
-	accounts := store.Aggregate[int64]{Store: log, Evolve: evolve}
+	accounts := store.Aggregate[events.Minor]{Store: log, Evolve: evolve}
 	const ada = "accounts.ada"
 
 	account, err := accounts.Execute(ctx, ada, deposit(100_00))
 	if err != nil {
 		return err
 	}
-	fmt.Printf("deposited 100.00, balance %s\n", euros(account.Value))
+	fmt.Printf("deposited 100.00, balance %s\n", account.Value)
 
 	first := true
-	_, err = accounts.Execute(ctx, ada, func(account store.State[int64]) ([]events.Event, error) {
+	_, err = accounts.Execute(ctx, ada, func(account store.State[events.Minor]) ([]events.Event, error) {
 		if first { // somebody else is faster: between our look at the balance and our append
 			first = false
 			fmt.Println("a card payment of 80.00 gets in first")
@@ -113,7 +124,7 @@ func bank(server *eventstest.Server) error {
 				return nil, err
 			}
 		} else {
-			fmt.Printf("withdrawal of 30.00 is decided on a balance of %s: ", euros(account.Value))
+			fmt.Printf("withdrawal of 30.00 is decided on a balance of %s: ", account.Value)
 		}
 		return withdraw(30_00)(account)
 	})
@@ -126,19 +137,17 @@ func bank(server *eventstest.Server) error {
 	if err != nil {
 		return err
 	}
-	balance := int64(0)
+	var balance events.Minor
 	for _, r := range history {
 		m, err := events.Payload[moved](&r.Event)
 		if err != nil {
 			return err
 		}
-		fmt.Println(r.Version, r.Type, euros(m.Cents))
+		fmt.Println(r.Version, r.Type, m.Pence)
 		if balance, err = evolve(balance, r); err != nil {
 			return err
 		}
 	}
-	fmt.Println("balance by replay", euros(balance))
+	fmt.Println("balance by replay", balance)
 	return nil
 }
-
-func euros(cents int64) string { return fmt.Sprintf("%d.%02d", cents/100, cents%100) }

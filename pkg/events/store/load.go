@@ -13,6 +13,7 @@ import (
 
 const (
 	loadSingly = 16      // events that are read one by one; a subscription for a batch costs as much as about eight of them
+	tailSingly = 2       // the same behind a snapshot, where there are none or dozens
 	loadBatch  = 256     // events that one request asks for, when there are more
 	loadBytes  = 4 << 20 // and bytes: the client drops what it can't buffer
 )
@@ -23,23 +24,33 @@ var errNotExact = errors.New("subject must be exact")
 // Load reads all events of one exact subject, oldest first. A subject without events gives none and no error. On a replicated stream what was stored in the
 // last moments may be missing; an append that was decided without it is refused.
 func (s *Store) Load(ctx context.Context, subject string) ([]Recorded, error) {
-	recorded, err := s.load(ctx, subject, 1)
-	if err == nil && len(recorded) == 0 {
-		recorded, err = s.loadFromLeader(ctx, subject, 1) // a new subject may not have reached the replica that answered
-	}
+	recorded, err := s.loadPatiently(ctx, subject)
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", subject, err)
 	}
 	return recorded, nil
 }
 
-// load reads a subject from a sequence on, from any replica. Each answer is a whole prefix of what the leader knows, and so are all together.
-func (s *Store) load(ctx context.Context, subject string, from uint64) ([]Recorded, error) {
+// loadPatiently reads a whole subject, and does not believe in an empty one: a new subject may not have reached the replica that answered.
+func (s *Store) loadPatiently(ctx context.Context, subject string) ([]Recorded, error) {
+	recorded, err := s.loadWhole(ctx, subject)
+	if err == nil && len(recorded) == 0 {
+		recorded, err = s.loadFromLeader(ctx, subject, 1)
+	}
+	return recorded, err
+}
+
+func (s *Store) loadWhole(ctx context.Context, subject string) ([]Recorded, error) {
+	return s.load(ctx, subject, 1, loadSingly)
+}
+
+// load reads a subject from a sequence on, from any replica, the first events one by one. Each answer is a whole prefix of what the leader knows, and so are all together.
+func (s *Store) load(ctx context.Context, subject string, from uint64, singly int) ([]Recorded, error) {
 	if !exactSubject(subject) {
 		return nil, errNotExact
 	}
 	var all []Recorded
-	for range loadSingly {
+	for range singly {
 		m, err := s.getFromAny(ctx, getRequest{Sequence: from, NextBySubject: subject})
 		if notFound(err) {
 			return all, nil

@@ -83,17 +83,22 @@ func (s *Store) LastSequence(ctx context.Context) (uint64, error) {
 
 // one reads one event from any replica. What a replica does not know may not have reached it yet: then the leader is asked.
 func (s *Store) one(ctx context.Context, request getRequest) (Recorded, error) {
+	m, err := s.oneMessage(ctx, request)
+	if err != nil {
+		return Recorded{}, err
+	}
+	return s.recorded(m)
+}
+
+func (s *Store) oneMessage(ctx context.Context, request getRequest) (message, error) {
 	m, err := s.getFromAny(ctx, request)
 	if notFound(err) && !s.onOneServer(ctx) {
 		m, err = s.getFromLeader(ctx, request)
 	}
 	if notFound(err) {
-		return Recorded{}, ErrNotFound
+		return message{}, ErrNotFound
 	}
-	if err != nil {
-		return Recorded{}, err
-	}
-	return s.recorded(m)
+	return m, err
 }
 
 // oneServer is what was last found out about the stream's replicas.

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// Each check of the property test is a stream of its own: fewer than rapid's 100, unless told otherwise on the command line.
-	if err := flag.Set("rapid.checks", "15"); err != nil {
+	if err := flag.Set("rapid.checks", modelChecks); err != nil {
 		panic(err)
 	}
 	// nats.go 1.55: an object store's Put that ends before this goroutine has started leaves it waiting on a nil channel.
@@ -56,10 +56,14 @@ func start(tb testing.TB, server func(testing.TB) *eventstest.Server) setup {
 		tb.Fatal(err)
 	}
 	s.registry, s.encoder = registry, bus.NewEncoder(registry, bus.Telemetry{})
-	s.Apply(events.Topology{Streams: []events.Stream{{
-		Name: ledger, Subjects: []string{"ledger.*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true, DuplicateWindow: 2 * time.Minute,
-	}}})
+	s.Apply(ledgerTopology())
 	return s
+}
+
+func ledgerTopology() events.Topology {
+	return events.Topology{Streams: []events.Stream{{
+		Name: ledger, Subjects: []string{"ledger.*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true, DuplicateWindow: 2 * time.Minute,
+	}}}
 }
 
 // open returns a store with a connection of its own.
@@ -82,11 +86,10 @@ func jetStream(tb testing.TB, nc *nats.Conn) jetstream.JetStream {
 	return js
 }
 
-// createStream makes one more event store, in memory, with the name as the first token of its subjects.
-func createStream(tb rapid.TB, js jetstream.JetStream, name string) {
+// createStream makes one more event store, with the name as the first token of its subjects.
+func createStream(tb rapid.TB, js jetstream.JetStream, name string, replicas int) {
 	tb.Helper()
-	config := bus.StreamConfig(events.Stream{Name: name, Subjects: []string{name + ".*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true}, 1)
-	config.Storage = jetstream.MemoryStorage // a batch on a file costs milliseconds
+	config := bus.StreamConfig(events.Stream{Name: name, Subjects: []string{name + ".*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true}, replicas)
 	if _, err := js.CreateStream(context.Background(), config); err != nil {
 		tb.Fatalf("create stream: %v", err)
 	}
@@ -133,4 +136,17 @@ func mustLoad(tb testing.TB, s *store.Store, subject string) []store.Recorded {
 		tb.Fatalf("load: %v", err)
 	}
 	return recorded
+}
+
+const snapshotBucket = "LEDGER_SNAPSHOTS"
+
+// snapshots opens the bucket for the snapshots of aggregates, with a connection of its own.
+func (s setup) snapshots(tb testing.TB, telemetry bus.Telemetry) *store.SnapshotBucket {
+	tb.Helper()
+	s.Apply(events.Topology{Buckets: []events.Bucket{{Name: snapshotBucket}}})
+	bucket, err := store.NewSnapshotBucket(testContext(tb), s.JetStream(), snapshotBucket, telemetry)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return bucket
 }
