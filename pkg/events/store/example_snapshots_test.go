@@ -15,7 +15,7 @@ import (
 // Who deletes it waits a little longer, once.
 func Example_snapshots() {
 	eventstest.Run(func(server *eventstest.Server) {
-		if err := snapshots(server); err != nil {
+		if err := shortLoads(server); err != nil {
 			fmt.Println("failed:", err)
 		}
 	})
@@ -27,7 +27,7 @@ func Example_snapshots() {
 	// balance 123.00 of 123 events, 123 of them read
 }
 
-func snapshots(server *eventstest.Server) error {
+func shortLoads(server *eventstest.Server) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	log, err := openBank(server)

@@ -319,7 +319,7 @@ func storeIsAList(t *testing.T, server func(testing.TB) *eventstest.Server, chao
 		for _, token := range []string{"a", "b", "c"} {
 			m.subjects = append(m.subjects, m.name+"."+token)
 		}
-		createStream(t, near, m.name, set.Replicas())
+		createLike(t, near, m.name, set.Replicas(), jetstream.FileStorage)
 		t.Repeat(map[string]func(*rapid.T){
 			"append": m.append, "again": m.again, "silence": m.silence, "crash": m.crash,
 			"execute": m.execute, "load": m.load, "tamper": m.tamper, "trouble": m.trouble,

@@ -86,10 +86,16 @@ func jetStream(tb testing.TB, nc *nats.Conn) jetstream.JetStream {
 	return js
 }
 
-// createStream makes one more event store, with the name as the first token of its subjects.
-func createStream(tb rapid.TB, js jetstream.JetStream, name string, replicas int) {
+// createStream makes one more event store, in memory, with the name as the first token of its subjects.
+func createStream(tb rapid.TB, js jetstream.JetStream, name string) {
+	tb.Helper()
+	createLike(tb, js, name, 1, jetstream.MemoryStorage) // a batch on a file costs milliseconds
+}
+
+func createLike(tb rapid.TB, js jetstream.JetStream, name string, replicas int, storage jetstream.StorageType) {
 	tb.Helper()
 	config := bus.StreamConfig(events.Stream{Name: name, Subjects: []string{name + ".*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true}, replicas)
+	config.Storage = storage
 	if _, err := js.CreateStream(context.Background(), config); err != nil {
 		tb.Fatalf("create stream: %v", err)
 	}
