@@ -106,7 +106,8 @@ func (h *effectHandler) handle(ctx context.Context, d bus.Delivery) error {
 	if d.Event.Version <= last {
 		return nil // its effect is there
 	}
-	time.Sleep(time.Duration(1+d.Sequence%4) * time.Millisecond) // work, not waiting; a pause of the process falls in here
+	// A pause of the process falls in here most often: between what it has read and what it writes.
+	time.Sleep(time.Duration(1+d.Sequence%4) * time.Millisecond) // work, not waiting
 	line := effect{version: d.Event.Version, partition: d.Partition, sequence: d.Sequence, member: h.member}
 	_, err = h.js.Publish(ctx, subject, []byte(line.String()), jetstream.WithExpectLastSequencePerSubject(lock))
 	if apiErr, ok := errors.AsType[*jetstream.APIError](err); ok && apiErr.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
