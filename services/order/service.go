@@ -71,7 +71,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if s.once, err = newOnce(); err != nil {
 		return nil, fmt.Errorf("order: %w", err)
 	}
-	busDeps := bus.Deps{JS: js, Encoder: encoder, Subjects: s.subjects, Telemetry: telemetry}
+	busDeps := bus.Deps{Quarantine: bus.NewQuarantine(), JS: js, Encoder: encoder, Subjects: s.subjects, Telemetry: telemetry}
 	s.publisher = bus.NewPublisher(busDeps)
 	for name, handler := range map[string]bus.Handler{events.GroupOrderStock: s.onStock, events.GroupOrderDeadlines: s.onDeadline} {
 		declared, _ := deps.Topology.Group(name)

@@ -100,9 +100,13 @@ func (f *fixture) event(key string) events.Event {
 }
 
 // publish stores the next event of a key.
-func (f *fixture) publish(key string) {
+func (f *fixture) publish(key string) { f.publishWith(key, func(*events.Event) {}) }
+
+// publishWith shows the event before it stores it.
+func (f *fixture) publishWith(key string, see func(*events.Event)) {
 	f.Helper()
 	ev := f.event(key)
+	see(&ev)
 	header, data, err := events.Encode(&ev)
 	if err != nil {
 		f.Fatal(err)

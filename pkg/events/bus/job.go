@@ -117,7 +117,7 @@ func (p *partition) work(ctx context.Context, a *activeJob) error {
 	running.Wait()
 	close(over)
 	flushing.Wait()
-	if errors.Is(context.Cause(ctx), errJobEnded) {
+	if errors.Is(err, errJobEnded) || errors.Is(context.Cause(ctx), errJobEnded) {
 		return nil
 	}
 	return err
@@ -154,11 +154,11 @@ func (p *partition) turn(ctx context.Context, a *activeJob, index int, t *tally)
 	}
 	for {
 		status, changed := p.jobs.stand(a.job.ID)
-		if status == nil {
-			return nil
-		}
-		if status.State != deadletter.JobRunning || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if status == nil || status.State != deadletter.JobRunning {
+			return errJobEnded
 		}
 		if before == 0 || status.Sum().Done >= before {
 			return nil
@@ -197,7 +197,7 @@ func (p *partition) one(ctx context.Context, job *deadletter.Job, part part, t *
 func (p *partition) queue(ctx context.Context, o *order) (done chan struct{}) {
 	done = make(chan struct{})
 	for try := 1; ctx.Err() == nil; try++ {
-		l, err := p.letters.store.At(ctx, o.ref.Sequence)
+		l, err := p.letters.store.Peek(ctx, o.ref.Sequence)
 		if errors.Is(err, deadletter.ErrNotFound) {
 			o.result = p.gone(o)
 			close(done)

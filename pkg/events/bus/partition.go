@@ -44,6 +44,7 @@ type partition struct {
 	redone map[uint64]struct{} // handled by us in an earlier term, above the ack floor: the broker sends them again
 
 	continues bool          // the last term ended with a broken sequence: nobody else has had the partition since, as far as we know
+	owned     bool          // this process has had a term before
 	suspicion *suspicion    // of a message that kills its owners; nil in quiet times
 	acquitted atomic.Bool   // the last suspect is done
 	inner     *termWork     // work of the term that no message brings
@@ -77,6 +78,9 @@ func (p *partition) begin(ctx context.Context, first uint64) (uint64, error) {
 	delivered := info.Delivered.Stream
 	if first != 0 && delivered == first {
 		delivered-- // only the message that brought the pin, which nobody handled
+		if info.NumAckPending == 1 {
+			delivered = info.AckFloor.Stream // and nothing was sent before it that is not settled
+		}
 	}
 	p.high = max(p.high, accepted, delivered)
 	for _, seq := range p.window.reset(info.AckFloor.Stream) {
@@ -195,7 +199,7 @@ func (p *partition) read(ctx context.Context, pull *puller) ending {
 	}
 	p.awaitLanes(ctx)
 	rest()
-	p.continues = why == endJump
+	p.continues, p.owned = why == endJump, true
 	return why
 }
 

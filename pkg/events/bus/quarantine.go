@@ -58,14 +58,17 @@ func (p *partition) suspect(ctx context.Context, floor uint64) error {
 	if record.High <= floor { // of another time: the group got past it
 		record = deadletter.Crash{}
 	}
+	if !p.owned { // else we have lost the partition and got it back: nobody has died, or we can't know
+		record.Deaths++
+	}
 	culprit := uint64(0)
-	if record.Trying > floor && record.Deaths+1 >= mostVictims && record.Instance != p.who.instance {
+	if record.Trying > floor && record.Deaths >= mostVictims && record.Instance != p.who.instance {
 		culprit = record.Trying
 	}
-	if record.Instance == p.who.instance { // we have lost the partition and got it back
-		record.Deaths--
+	record = deadletter.Crash{Deaths: record.Deaths, High: max(record.High, p.high), Instance: p.who.instance}
+	if record.Deaths == 0 {
+		return nil
 	}
-	record = deadletter.Crash{Deaths: record.Deaths + 1, High: max(record.High, p.high), Instance: p.who.instance}
 	if err := p.letters.store.WriteCrash(ctx, p.group.Name, p.number, record); err != nil {
 		return err
 	}

@@ -199,6 +199,15 @@ func (s *Store) At(ctx context.Context, sequence uint64) (Letter, error) {
 	return s.read(ctx, getRequest{Sequence: sequence})
 }
 
+// Peek is At without the state.
+func (s *Store) Peek(ctx context.Context, sequence uint64) (Letter, error) {
+	m, err := s.fromLeader(ctx, events.StreamDLQ, getRequest{Sequence: sequence})
+	if err != nil {
+		return Letter{}, fmt.Errorf("read dead letter: %w", err)
+	}
+	return Parse(m)
+}
+
 // Head reads the first letter of a subject, from the stream's leader, with its state. Wraps [ErrNotFound].
 func (s *Store) Head(ctx context.Context, group string, partition int, key string) (Letter, error) {
 	return s.read(ctx, getRequest{Sequence: 1, NextBySubject: s.subjects.Letter(group, partition, key)})
