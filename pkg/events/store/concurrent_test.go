@@ -70,10 +70,14 @@ func TestEightWritersOnOneAggregate(t *testing.T) {
 			t.Parallel()
 			const each = 15
 			set := start(t, server)
+			bucket := set.snapshots(t, noTelemetry)
 			var conflicts atomic.Int64
 			var want atomic.Int64
 			inParallel(t, func(w int) error {
 				a := counting(set.open(t))
+				if w%2 == 0 { // half of them begin with snapshots, and leave some
+					a.Snapshots = &store.AggregateSnapshots[int64]{Bucket: bucket, Fold: "count/1", Every: 10}
+				}
 				for i := range each {
 					both := (w+i)%5 == 0
 					err := untilDone(func() error {
@@ -187,16 +191,18 @@ func TestStepDownInTheMiddleOfAppends(t *testing.T) {
 	})
 }
 
-// A command on one aggregate goes on while leaders change.
+// A command on one aggregate goes on while leaders change, and begins with a snapshot.
 func TestStepDownInTheMiddleOfCommands(t *testing.T) {
 	t.Parallel()
 	set := start(t, eventstest.StartCluster)
+	bucket := set.snapshots(t, noTelemetry)
 	ctx, cancel := context.WithCancel(testContext(t))
 	defer cancel()
 	var done atomic.Int64
 	var wg sync.WaitGroup
 	for range 3 {
 		a := counting(set.open(t))
+		a.Snapshots = &store.AggregateSnapshots[int64]{Bucket: bucket, Fold: "count/1", Every: 10}
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				err := untilDone(func() error {

@@ -49,15 +49,20 @@ type setup struct {
 
 func start(tb testing.TB, server func(testing.TB) *eventstest.Server) setup {
 	tb.Helper()
-	s := setup{Server: server(tb)}
+	s := setup{Server: server(tb), registry: testRegistry(tb)}
+	s.encoder = bus.NewEncoder(s.registry, bus.Telemetry{})
+	s.Apply(ledgerTopology())
+	return s
+}
+
+func testRegistry(tb testing.TB) *events.Registry {
+	tb.Helper()
 	registry, err := events.NewRegistry(fstest.MapFS{added + ".json": {Data: []byte(
 		`{"type":"object","required":["amount"],"properties":{"amount":{"type":"integer"}}}`)}})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s.registry, s.encoder = registry, bus.NewEncoder(registry, bus.Telemetry{})
-	s.Apply(ledgerTopology())
-	return s
+	return registry
 }
 
 func ledgerTopology() events.Topology {
