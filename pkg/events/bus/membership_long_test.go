@@ -80,3 +80,34 @@ func TestOrphanIsRead(t *testing.T) {
 		t.Errorf("%d calls for 200 events, out of order: %v", r.count(), bad)
 	}
 }
+
+// TestMembershipOnACluster: the leaders of the members' bucket and of the log change under a busy group, and a node restarts.
+func TestMembershipOnACluster(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 4, cluster)
+	r := newRecord()
+	cfg := bus.GroupConfig{Handler: r.handle}
+	stop := f.keepBusy(40)
+	first, second := f.join(cfg), f.join(cfg)
+	f.awaitEven(first, second)
+	works := func() {
+		more := r.distinct() + 50
+		eventstest.Eventually(t, generous, "the group goes on", func() bool { return r.distinct() > more })
+	}
+	for _, stream := range []string{"KV_" + events.BucketMembers, events.StreamOrders, "KV_" + events.BucketMembers} {
+		f.server.StepDown(stream)
+		works()
+	}
+	f.server.Restart(2)
+	works()
+	third := f.join(cfg)
+	f.awaitEven(first, second, third)
+	second.stop()
+	f.awaitEven(first, third)
+	stop()
+	f.settled(f.group)
+	if bad := r.disorder(); len(bad) > 0 {
+		t.Errorf("%d out of order: %s", len(bad), bad[0])
+	}
+	t.Logf("%d calls for %d events", r.count(), r.distinct())
+}
