@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
+	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
 // fill is a table of n confirmed orders of n/10 customers.
@@ -204,4 +207,78 @@ func (w *benchWorld) startOnce() (time.Duration, projection) {
 		w.b.Fatal(err)
 	}
 	return took, p
+}
+
+// BenchmarkReplay sets folding the logs into the listing, from the first event to the last and with its snapshots, against plain ordered consumers of nats.go that read the same
+// two streams side by side and look at nothing. The two take turns. Run it with -benchtime 10x.
+func BenchmarkReplay(b *testing.B) {
+	w := newBenchWorld(b)
+	const orders = 50_000
+	w.store(orders)
+	var plain, ours []float64
+	for b.Loop() {
+		plain = append(plain, w.readPlainly(2*orders, orders))
+		ours = append(ours, w.replay(len(ours), orders))
+	}
+	slices.Sort(plain)
+	slices.Sort(ours)
+	middle := len(ours) / 2
+	b.ReportMetric(3*orders/plain[middle], "plain-events/s")
+	b.ReportMetric(3*orders/ours[middle], "events/s")
+	b.ReportMetric(plain[middle]/ours[middle], "ratio")
+}
+
+// readPlainly reads both streams to their ends, and returns the seconds that it took.
+func (w *benchWorld) readPlainly(orders, stock uint64) float64 {
+	w.b.Helper()
+	js := w.nats.JetStream()
+	start := time.Now()
+	var both sync.WaitGroup
+	for stream, end := range map[string]uint64{events.StreamOrders: orders, events.StreamStock: stock} {
+		both.Go(func() {
+			consumer, err := js.OrderedConsumer(context.Background(), stream, jetstream.OrderedConsumerConfig{})
+			if err != nil {
+				w.b.Error(err)
+				return
+			}
+			done, read := make(chan struct{}), uint64(0)
+			consuming, err := consumer.Consume(func(jetstream.Msg) {
+				if read++; read == end {
+					close(done)
+				}
+			})
+			if err != nil {
+				w.b.Error(err)
+				return
+			}
+			<-done
+			consuming.Stop()
+		})
+	}
+	both.Wait()
+	return time.Since(start).Seconds()
+}
+
+// replay folds both streams into a new listing, and returns the seconds that it took.
+func (w *benchWorld) replay(round, orders int) float64 {
+	w.b.Helper()
+	js, encoder := w.nats.JetStream(), bus.NewEncoder(w.registry, bus.Telemetry{})
+	open := func(stream string) *store.Store { return store.New(js, stream, encoder, bus.Telemetry{}) }
+	p, err := store.NewProjection(store.ProjectionConfig[*table]{
+		Name: fmt.Sprint("bench-", round), Fold: listingFold, Layout: listingLayout, Logs: []*store.Store{open(events.StreamOrders), open(events.StreamStock)}, New: newTable,
+	}, store.ProjectionDeps{JS: js, Snapshots: events.BucketSnapshots, Versions: events.BucketProjections})
+	if err != nil {
+		w.b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	start := time.Now()
+	go func() { ended <- p.Run(ctx) }()
+	<-p.CaughtUp()
+	took := time.Since(start).Seconds()
+	cancel()
+	if err := <-ended; err != nil || p.Live().count() != orders {
+		w.b.Fatal(p.Live().count(), err)
+	}
+	return took
 }

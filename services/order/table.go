@@ -97,8 +97,7 @@ func (t *table) Fold(r store.Recorded) error {
 	default:
 		return fmt.Errorf("%w: %s", events.ErrUnknownType, r.Type)
 	}
-	// The lines are most of an event. The table has no use for them, so they are not decoded.
-	c, err := events.Payload[change](&r.Event)
+	c, err := changeOf(&r.Event)
 	if err != nil {
 		return err
 	}
@@ -117,6 +116,15 @@ func (t *table) Fold(r store.Recorded) error {
 		t.reserved(c, r)
 		return nil
 	}
+}
+
+// changeOf reads what an event says to the table. Of two types that is only which order it is about, which its envelope says, too; reading payloads is most of what a rebuild
+// does. Of the others, the lines are not decoded.
+func changeOf(e *events.Event) (change, error) {
+	if e.Subject != "" && (e.Type == events.TypeStockReserved || e.Type == events.TypeOrderConfirmed) {
+		return change{OrderID: e.Subject}, nil
+	}
+	return events.Payload[change](e)
 }
 
 func (t *table) placed(c change, r store.Recorded) error {
