@@ -32,4 +32,9 @@
 // What is read comes in the newest version of its type: the catalogue upcasts it ([events.Upcast]). A fold refuses what it does not know with [Unknown].
 //
 // An event's id stands for its content: two appends with the same ids are taken to be one.
+//
+// # Projections
+//
+// A [Projection] keeps a read model ([Model]) of one or more logs: it folds them, stores the model with the positions that it stands for, and follows. A read model has versions: a new one is built from the
+// first event on while the live one answers, compared with it byte for byte, and takes its place in every process at once.
 package store
