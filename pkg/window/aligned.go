@@ -12,7 +12,7 @@ import (
 // of a tumbling query, however many windows hold it.
 type aligned struct {
 	line *line
-	ids  memory
+	ids  *memory
 
 	slices  []*slice // with events, by start, which is also by the ends of their windows
 	last    *slice   // that took an event: the next event is likely to be in it
@@ -20,13 +20,14 @@ type aligned struct {
 	due     int64 // the watermark at which something is to be done
 
 	cells, keyBytes int
+	events          int64 // in live windows
 }
 
 // slice has the events of one span of event time.
 type slice struct {
 	span
-	cells map[string]*cell
-	ids   []id // so that they are forgotten with the last window that holds them
+	cells  map[string]*cell
+	events int64
 }
 
 // revised are the revisions of a window that has fired and is not gone, where they are not what they are by themselves: 1 for each key.
@@ -35,10 +36,12 @@ type revised struct {
 	revisions map[string]int
 }
 
-func newAligned(l *line, ids memory) *aligned { return &aligned{line: l, ids: ids, due: math.MaxInt64} }
+func newAligned(l *line, ids *memory) *aligned {
+	return &aligned{line: l, ids: ids, due: math.MaxInt64}
+}
 
 // add puts an event into its slice, and says which of its windows are gone and don't have it. Windows that have fired come out again.
-func (a *aligned) add(ev *Event, hash id, out *Outcome) Verdict {
+func (a *aligned) add(ev *Event, hash id, slot *remembered, out *Outcome) Verdict {
 	s := a.find(ev.Time)
 	if s == nil {
 		at := a.line.settings.cut.slice(ev.Time)
@@ -56,8 +59,9 @@ func (a *aligned) add(ev *Event, hash id, out *Outcome) Verdict {
 		c = a.newCell(s, ev.Key)
 	}
 	c.add(ev)
-	a.ids[hash] = struct{}{}
-	s.ids = append(s.ids, hash)
+	s.events++
+	a.events++
+	a.ids.put(slot, hash, s.last)
 	if s.first > a.line.watermark {
 		return Counted // and none of its windows has fired
 	}
@@ -254,7 +258,7 @@ func (a *aligned) forget() {
 	n := 0
 	for ; n < len(a.slices) && a.slices[n].last <= a.line.gone; n++ {
 		s := a.slices[n]
-		a.ids.forget(s.ids)
+		a.events -= s.events
 		a.cells -= len(s.cells)
 		for key := range s.cells {
 			a.keyBytes -= len(key)

@@ -10,7 +10,7 @@ type Engine struct {
 	ids      memory
 	aligned  *aligned  // one of the two is there
 	sessions *sessions //
-	counts   Counts
+	counts   [verdicts]uint64
 }
 
 // New returns an engine without any window open. The error joins every rule that cfg breaks, see [Config.Validate].
@@ -18,12 +18,13 @@ func New(cfg Config) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, settings: cfg.settings(), ids: make(memory)}
+	e := &Engine{cfg: cfg, settings: cfg.settings()}
 	e.line = newLine(&e.settings)
+	e.ids.line = &e.line
 	if cfg.Windows.kind == session {
-		e.sessions = newSessions(&e.line, e.ids)
+		e.sessions = newSessions(&e.line, &e.ids)
 	} else {
-		e.aligned = newAligned(&e.line, e.ids)
+		e.aligned = newAligned(&e.line, &e.ids)
 	}
 	return e, nil
 }
@@ -37,7 +38,7 @@ func (e *Engine) Apply(ev Event) Outcome {
 	e.line.see(ev.Stored)
 	var out Outcome
 	out.Verdict = e.take(&ev, &out)
-	*e.counts.of(out.Verdict)++
+	e.counts[out.Verdict]++
 	before := e.line.watermark
 	e.line.merge()
 	out.Results = e.advance(before, out.Results)
@@ -50,7 +51,8 @@ func (e *Engine) take(ev *Event, out *Outcome) Verdict {
 		return NoID
 	}
 	hash := hashID(ev.ID)
-	if _, seen := e.ids[hash]; seen {
+	slot, known := e.ids.find(hash)
+	if known {
 		e.line.live(ev.Partition)
 		return Duplicate
 	}
@@ -61,9 +63,9 @@ func (e *Engine) take(ev *Event, out *Outcome) Verdict {
 	e.line.live(ev.Partition)
 	var v Verdict
 	if e.sessions != nil {
-		v = e.sessions.add(ev, hash, out)
+		v = e.sessions.add(ev, hash, slot, out)
 	} else {
-		v = e.aligned.add(ev, hash, out)
+		v = e.aligned.add(ev, hash, slot, out)
 	}
 	if v != TooLate {
 		e.line.take(ev.Partition, ev.Time)
@@ -128,7 +130,12 @@ func (e *Engine) Gone() (end int64, ok bool) {
 }
 
 // Counts says what became of all events so far.
-func (e *Engine) Counts() Counts { return e.counts }
+func (e *Engine) Counts() Counts {
+	n := &e.counts
+	return Counts{
+		Counted: n[Counted], PartiallyLate: n[PartiallyLate], TooLate: n[TooLate], Duplicates: n[Duplicate], FutureSkew: n[FutureSkew], NoID: n[NoID],
+	}
+}
 
 // Config is what the engine was made with.
 func (e *Engine) Config() Config { return e.cfg }
@@ -143,7 +150,7 @@ type State struct {
 // State says how much the engine holds. It costs nothing to ask.
 func (e *Engine) State() State {
 	if e.sessions != nil {
-		return State{Cells: e.sessions.cells, IDs: len(e.ids), Tombstones: e.sessions.tombstones}
+		return State{Cells: e.sessions.cells, IDs: int(e.sessions.events), Tombstones: e.sessions.tombstones}
 	}
-	return State{Cells: e.aligned.cells, IDs: len(e.ids)}
+	return State{Cells: e.aligned.cells, IDs: int(e.aligned.events)}
 }

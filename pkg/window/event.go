@@ -103,7 +103,3 @@ func (c Counts) Read() uint64 {
 
 // Late is how many belong into the late stream.
 func (c Counts) Late() uint64 { return c.PartiallyLate + c.TooLate + c.FutureSkew + c.NoID }
-
-func (c *Counts) of(v Verdict) *uint64 {
-	return [verdicts]*uint64{&c.Counted, &c.PartiallyLate, &c.TooLate, &c.Duplicates, &c.FutureSkew, &c.NoID}[v]
-}

@@ -1,6 +1,10 @@
 package window
 
-import "crypto/sha256"
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+)
 
 // id is the head of the SHA-256 of an event id. Ids come from outside: with a weaker hash a producer could make one id hide another.
 type id [16]byte
@@ -11,11 +15,131 @@ func hashID(s string) id {
 	return id(sum[:16])
 }
 
-// memory holds the ids of all events in live windows.
-type memory map[id]struct{}
+// memory holds the ids of all events in live windows, each with the time until which it is remembered: the end of the last window that has the event. An id is
+// forgotten when what is gone reaches that time, without anybody going through the ids: its place is free from then on.
+//
+// It is a hash table with open addressing. A map of Go would do; here an event costs one look, where a map takes three to look, put and delete, and
+// the ids need not be listed a second time by window. Shards keep growing cheap: one of them is made anew at a time.
+type memory struct {
+	line   *line
+	shards [shards]shard
+}
 
-func (m memory) forget(ids []id) {
+const (
+	shards     = 64
+	leastSlots = 16
+)
+
+// shard is a table with a power of two of slots. Slots in use are at most five of eight, so that a look is short.
+type shard struct {
+	slots []remembered
+	used  int // that are not empty, whether their time is over or not
+}
+
+type remembered struct {
+	id    id
+	until int64
+}
+
+// forgotten is the time of an id that is not remembered: nothing that is gone is before it.
+const forgotten = never
+
+func (r *remembered) empty() bool { return r.id == id{} }
+
+// index takes bits of the hash that are as good as random; those that choose the shard are others.
+func (h *id) index() uint64 { return binary.LittleEndian.Uint64(h[:8]) }
+func (h *id) shard() int    { return int(h[15] % shards) }
+
+// find returns the slot of an id, or else the one where it is to be put, and whether it is remembered.
+func (m *memory) find(h id) (slot *remembered, known bool) {
+	s := &m.shards[h.shard()]
+	if s.used*8 >= len(s.slots)*5 {
+		s.renew(m.line.gone)
+	}
+	mask := uint64(len(s.slots) - 1) //nolint:gosec // not negative
+	var free *remembered
+	for i := h.index() & mask; ; i = (i + 1) & mask {
+		switch r := &s.slots[i]; {
+		case r.empty():
+			if free == nil {
+				free = r
+			}
+			return free, false
+		case r.until <= m.line.gone:
+			if free == nil {
+				free = r
+			}
+			if r.id == h {
+				return free, false
+			}
+		case r.id == h:
+			return r, true
+		}
+	}
+}
+
+// put remembers an id in the slot that find has given for it.
+func (m *memory) put(slot *remembered, h id, until int64) {
+	if slot.empty() {
+		m.shards[h.shard()].used++
+	}
+	*slot = remembered{id: h, until: until}
+}
+
+// forget is for ids whose time was not known when they were put.
+func (m *memory) forget(ids []id) {
 	for i := range ids {
-		delete(m, ids[i])
+		if slot, known := m.find(ids[i]); known {
+			slot.until = forgotten
+		}
+	}
+}
+
+// all is what is remembered, in no order.
+func (m *memory) all() []remembered {
+	var all []remembered
+	for i := range m.shards {
+		for _, r := range m.shards[i].slots {
+			if !r.empty() && r.until > m.line.gone {
+				all = append(all, r)
+			}
+		}
+	}
+	return all
+}
+
+// compareIDs orders by the bytes.
+func compareIDs(a, b id) int {
+	if c := cmp.Compare(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(b[:8])); c != 0 {
+		return c
+	}
+	return cmp.Compare(binary.BigEndian.Uint64(a[8:]), binary.BigEndian.Uint64(b[8:]))
+}
+
+// renew makes the table anew without what is over, and larger if it needs to be.
+func (s *shard) renew(gone int64) {
+	alive := 0
+	for i := range s.slots {
+		if r := &s.slots[i]; !r.empty() && r.until > gone {
+			alive++
+		}
+	}
+	n := leastSlots
+	for alive*16 >= n*5 { // at most half as full as it may be
+		n *= 2
+	}
+	old := s.slots
+	s.slots, s.used = make([]remembered, n), alive
+	mask := uint64(n - 1) //nolint:gosec // not negative
+	for i := range old {
+		r := &old[i]
+		if r.empty() || r.until <= gone {
+			continue
+		}
+		at := r.id.index() & mask
+		for !s.slots[at].empty() {
+			at = (at + 1) & mask
+		}
+		s.slots[at] = *r
 	}
 }

@@ -87,14 +87,14 @@ func (r *reader) items(read func()) {
 func (r *reader) engine(e *Engine) {
 	r.line(&e.line)
 	for v := range verdicts {
-		*e.counts.of(v) = r.uvarint()
+		e.counts[v] = r.uvarint()
 	}
 	if e.sessions != nil {
 		r.sessions(e.sessions)
 	} else {
 		r.aligned(e.aligned)
 	}
-	if r.err == nil && uint64(len(e.ids)) > e.counts.Counted+e.counts.PartiallyLate {
+	if uint64(e.State().IDs) > e.counts[Counted]+e.counts[PartiallyLate] { //nolint:gosec // not negative
 		r.fail("more events are in live windows than were counted")
 	}
 }
@@ -134,50 +134,42 @@ func (r *reader) cell(aggregate Aggregate) *cell {
 }
 
 // ids reads one id for each of so many events.
-func (r *reader) ids(known memory, events int64) []id {
+func (r *reader) ids(m *memory, events, until int64) []id {
 	n := r.uvarint()
 	if n != uint64(events) || n > uint64(len(r.rest)/len(id{})) { //nolint:gosec // more than 0
-		r.fail("a window has not one id for each of its events")
+		r.fail("there is not one id for each event")
 		return nil
 	}
 	ids := make([]id, n)
 	for i := range ids {
 		ids[i] = id(r.bytes(uint64(len(id{}))))
-		if _, seen := known[ids[i]]; seen {
+		slot, known := m.find(ids[i])
+		if known {
 			r.fail("an id stands twice")
 			return nil
 		}
-		known[ids[i]] = struct{}{}
+		m.put(slot, ids[i], until)
 	}
 	return ids
 }
 
 func (r *reader) aligned(a *aligned) {
+	untils := make(map[int64]int64) // how many events are remembered until when
+	r.items(func() { r.slice(a, untils) })
 	last := int64(math.MinInt64)
 	r.items(func() {
-		w := r.window()
-		s := &slice{span: a.line.settings.cut.slice(w.Start), cells: make(map[string]*cell)}
-		if s.Window != w || w.Start < last || s.last <= a.line.gone {
-			r.fail("a window is not one of the query, out of order, or gone; were the rules of the time zone changed?")
+		until := r.varint()
+		if untils[until] == 0 || until <= last {
+			r.fail("ids are out of order, or have no events")
 			return
 		}
-		last = w.End
-		var events int64
-		r.items(func() {
-			key := r.text()
-			c := r.cell(a.line.settings.aggregate)
-			s.cells[key] = c
-			events += c.count
-			a.cells++
-			a.keyBytes += len(key)
-		})
-		if events <= 0 {
-			r.fail("a window without events")
-			return
-		}
-		s.ids = r.ids(a.ids, events)
-		a.slices = append(a.slices, s)
+		r.ids(a.ids, untils[until], until)
+		delete(untils, until)
+		last = until
 	})
+	if len(untils) > 0 {
+		r.fail("there are events without ids")
+	}
 	r.items(func() {
 		v := revised{Window: r.window(), revisions: make(map[string]int)}
 		if v.End <= a.line.gone || v.End > a.line.watermark || len(a.revised) > 0 && v.End <= a.revised[len(a.revised)-1].End {
@@ -190,6 +182,34 @@ func (r *reader) aligned(a *aligned) {
 		})
 		a.revised = append(a.revised, v)
 	})
+}
+
+func (r *reader) slice(a *aligned, untils map[int64]int64) {
+	w := r.window()
+	s := &slice{span: a.line.settings.cut.slice(w.Start), cells: make(map[string]*cell)}
+	last := int64(math.MinInt64)
+	if n := len(a.slices); n > 0 {
+		last = a.slices[n-1].End
+	}
+	if s.Window != w || w.Start < last || s.last <= a.line.gone {
+		r.fail("a window is not one of the query, out of order, or gone; were the rules of the time zone changed?")
+		return
+	}
+	r.items(func() {
+		key := r.text()
+		c := r.cell(a.line.settings.aggregate)
+		s.cells[key] = c
+		s.events += c.count
+		a.cells++
+		a.keyBytes += len(key)
+	})
+	if s.events <= 0 {
+		r.fail("a window without events")
+		return
+	}
+	untils[s.last] += s.events
+	a.events += s.events
+	a.slices = append(a.slices, s)
 }
 
 func (r *reader) sessions(s *sessions) {
@@ -222,7 +242,8 @@ func (r *reader) session(s *sessions, k *sessionKey) {
 		r.fail("a session is gone, or has come out too early or not in time")
 		return
 	}
-	l.ids = r.ids(s.ids, l.count)
+	l.ids = r.ids(s.ids, l.count, endOfTime)
+	s.events += l.count
 	k.live = append(k.live, l)
 	s.cells++
 }

@@ -17,12 +17,13 @@ import (
 // session is live, that reaches further back than that becomes late.
 type sessions struct {
 	line *line
-	ids  memory
+	ids  *memory
 
 	keys   map[string]*sessionKey
 	timers queue
 
 	cells, keyBytes, tombstones int
+	events                      int64 // in live sessions
 }
 
 // patience is how many gaps behind what is gone a tombstone is kept.
@@ -47,12 +48,12 @@ type live struct {
 	dead     bool  // it is gone, or part of another one
 }
 
-func newSessions(l *line, ids memory) *sessions {
+func newSessions(l *line, ids *memory) *sessions {
 	return &sessions{line: l, ids: ids, keys: make(map[string]*sessionKey)}
 }
 
 // add puts an event into its session.
-func (s *sessions) add(ev *Event, hash id, out *Outcome) Verdict {
+func (s *sessions) add(ev *Event, hash id, slot *remembered, out *Outcome) Verdict {
 	own := s.line.settings.cut.session(ev.Time)
 	out.Sample = s.line.sample(ev.Time, own.End)
 	k := s.keys[ev.Key]
@@ -81,7 +82,8 @@ func (s *sessions) add(ev *Event, hash id, out *Outcome) Verdict {
 	}
 	l.add(ev)
 	l.ids = append(l.ids, hash)
-	s.ids[hash] = struct{}{}
+	s.events++
+	s.ids.put(slot, hash, endOfTime)
 	if l.End <= s.line.watermark {
 		l.revision++
 		out.Results = append(out.Results, l.result(k.name, l.Window, l.revision, Late))
@@ -197,6 +199,7 @@ func (s *sessions) bury(l *live) {
 	l.dead = true
 	s.cells--
 	s.ids.forget(l.ids)
+	s.events -= l.count
 	k.tombstone = max(k.tombstone, l.End)
 	if len(k.live) == 0 {
 		k.graveyard = true

@@ -2,6 +2,7 @@ package window
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Size is about how long [Engine.Snapshot] would be, in bytes. It costs nothing to ask.
 func (e *Engine) Size() int {
 	const header, perPartition, perCell = 120, 16, 18
-	n := header + len(e.line.partitions)*perPartition + len(e.ids)*len(id{})
+	n := header + len(e.line.partitions)*perPartition + e.State().IDs*len(id{})
 	if s := e.sessions; s != nil {
 		return n + s.cells*perCell + s.keyBytes + len(s.keys)*4
 	}
@@ -39,7 +40,7 @@ func (e *Engine) Size() int {
 // their length before them:
 //
 //	"TMWE" version  windows aggregate  started clock  partitions { any reached lastLife }  reached watermark gone
-//	counts...  slices { start length cells { key count value } ids { 16 bytes } } revised { start length { key revision } }  CRC-32C
+//	counts...  slices { start length cells { key count value } } ids { until { 16 bytes } } revised { start length { key revision } }  CRC-32C
 //
 // Of sessions, instead of slices and what is behind them:
 //
@@ -54,7 +55,7 @@ func (e *Engine) Snapshot() []byte {
 	b = appendText(b, e.settings.aggregate.Name())
 	b = e.line.append(b)
 	for v := range verdicts {
-		b = binary.AppendUvarint(b, *e.counts.of(v))
+		b = binary.AppendUvarint(b, e.counts[v])
 	}
 	if e.sessions != nil {
 		b = e.sessions.append(b)
@@ -81,8 +82,39 @@ func appendWindow(b []byte, w Window) []byte {
 
 func appendIDs(b []byte, ids []id) []byte {
 	b = binary.AppendUvarint(b, uint64(len(ids)))
-	for _, hash := range slices.SortedFunc(slices.Values(ids), func(a, b id) int { return bytes.Compare(a[:], b[:]) }) {
+	for _, hash := range slices.SortedFunc(slices.Values(ids), compareIDs) {
 		b = append(b, hash[:]...)
+	}
+	return b
+}
+
+// append writes what is remembered, by the time until when.
+func (m *memory) append(b []byte) []byte {
+	all := m.all()
+	slices.SortFunc(all, func(a, b remembered) int {
+		if a.until != b.until {
+			return cmp.Compare(a.until, b.until)
+		}
+		return compareIDs(a.id, b.id)
+	})
+	groups := 0
+	for i := range all {
+		if i == 0 || all[i].until != all[i-1].until {
+			groups++
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(groups)) //nolint:gosec // not negative
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && all[n].until == all[0].until {
+			n++
+		}
+		b = binary.AppendVarint(b, all[0].until)
+		b = binary.AppendUvarint(b, uint64(n))
+		for i := range all[:n] {
+			b = append(b, all[i].id[:]...)
+		}
+		all = all[n:]
 	}
 	return b
 }
@@ -116,8 +148,8 @@ func (a *aligned) append(b []byte) []byte {
 		for _, key := range slices.Sorted(maps.Keys(s.cells)) {
 			b = s.cells[key].append(appendText(b, key))
 		}
-		b = appendIDs(b, s.ids)
 	}
+	b = a.ids.append(b)
 	b = binary.AppendUvarint(b, uint64(len(a.revised)))
 	for _, r := range a.revised {
 		b = appendWindow(b, r.Window)
