@@ -90,9 +90,9 @@ func (d *driver) apply(ev window.Event) {
 	}
 	line := ev.ID + " " + o.Verdict.String()
 	for _, w := range o.Missed {
+		line += fmt.Sprintf(" %d:%d", w.Start, w.End)
 		if o.Verdict != window.FutureSkew {
 			d.made.misses = append(d.made.misses, window.Miss{Key: ev.Key, Window: w})
-			line += fmt.Sprintf(" %d:%d", w.Start, w.End)
 		}
 	}
 	d.made.late = append(d.made.late, line)
