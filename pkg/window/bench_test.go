@@ -3,6 +3,7 @@ package window_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -137,4 +138,45 @@ func BenchmarkSnapshot(b *testing.B) {
 	for b.Loop() {
 		e.Snapshot()
 	}
+}
+
+// BenchmarkState is what is in memory: heap for each key in each open window, without and with the ids of its events, and for each live session. The events of
+// a window are spread over its keys.
+func BenchmarkState(b *testing.B) {
+	for _, c := range []struct {
+		name         string
+		cfg          window.Config
+		keys, events int // events of a key
+	}{
+		{"tumbling-count/1-event-a-key", window.Config{Windows: window.Tumbling(time.Minute, 0)}, 100_000, 1},
+		{"tumbling-count/100-events-a-key", window.Config{Windows: window.Tumbling(time.Minute, 0)}, 10_000, 100},
+		{"tumbling-sum/1-event-a-key", window.Config{Windows: window.Tumbling(time.Minute, 0), Aggregate: window.Sum()}, 100_000, 1},
+		{"session-count/1-event-a-key", window.Config{Windows: window.Session(time.Minute)}, 100_000, 1},
+		{"top-10/100-items-a-key", window.Config{Windows: window.Tumbling(time.Minute, 0), Aggregate: window.Top(10)}, 1000, 100},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var bytes, snapshot float64
+			for b.Loop() {
+				before := heap()
+				e := mustNew(b, c.cfg)
+				for k := range c.keys {
+					for i := range c.events {
+						e.Apply(window.Event{ID: fmt.Sprintf("%d-%d", k, i), Key: fmt.Sprintf("customer-%06d", k), Item: fmt.Sprintf("sku-%03d", i), Value: 1})
+					}
+				}
+				bytes = float64(heap()-before) / float64(c.keys)
+				snapshot = float64(len(e.Snapshot())) / float64(c.keys)
+			}
+			b.ReportMetric(bytes, "heap-B/cell")
+			b.ReportMetric(snapshot, "snapshot-B/cell")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

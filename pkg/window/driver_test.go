@@ -155,7 +155,8 @@ func (d *driver) recompute() []window.Result {
 	for _, ev := range d.log {
 		r.Apply(ev)
 	}
-	results, _ := r.Results(slices.Values(slices.Concat(d.results, d.recomputed)))
+	results, pending := r.Results(slices.Values(slices.Concat(d.results, d.recomputed)))
+	d.misses = pending
 	d.recomputed = append(d.recomputed, results...)
 	return results
 }

@@ -215,3 +215,65 @@ func TestApplyDoesNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// Many ids, so that the table of them grows and is made anew while some are over: each is known for exactly as long as its window lives.
+func TestManyIDs(t *testing.T) {
+	t.Parallel()
+	for _, windows := range []window.Windows{window.Tumbling(10*time.Second, 0), window.Session(10 * time.Second)} {
+		e := mustNew(t, window.Config{Windows: windows, Bound: time.Second, Lateness: time.Second})
+		var duplicates, late uint64
+		const n = 100_000
+		put := func(i int64) window.Verdict {
+			// Keys come and go, so that sessions end too.
+			return e.Apply(window.Event{ID: fmt.Sprint("id-", i), Key: fmt.Sprint(i / 5000), Time: i, Stored: i}).Verdict
+		}
+		for i := range int64(n) {
+			if v := put(i); v != window.Counted {
+				t.Fatalf("%s: event %d is %s", windows, i, v)
+			}
+			switch v := put(i / 2); v {
+			case window.Duplicate:
+				duplicates++
+			case window.TooLate:
+				late++
+			default:
+				t.Fatalf("%s: event %d again is %s", windows, i/2, v)
+			}
+		}
+		c := e.Counts()
+		if c.Counted != n || c.Duplicates != duplicates || c.TooLate != late || duplicates < 10_000 || late < 10_000 {
+			t.Errorf("%s: %+v", windows, c)
+		}
+		restored, err := window.Restore(e.Config(), e.Snapshot())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := restored.State(), e.State(); got != want || want.IDs < 5000 {
+			t.Errorf("%s: restored %+v, want %+v", windows, got, want)
+		}
+		e.End()
+		if s := e.State(); s != (window.State{}) {
+			t.Errorf("%s: left after the end: %+v", windows, s)
+		}
+	}
+}
+
+func TestCoalesce(t *testing.T) {
+	t.Parallel()
+	at := func(start, end int64) window.Window { return window.Window{Start: start, End: end} }
+	all := []window.Result{
+		{Key: "a", Window: at(0, 10), Revision: 1, Timing: window.OnTime},
+		{Key: "a", Window: at(0, 5), Revision: 3, Timing: window.Retract}, // published before
+		{Key: "b", Window: at(0, 10), Revision: 2, Timing: window.Late},
+		{Key: "a", Window: at(0, 10), Revision: 2, Timing: window.Retract}, // nobody has seen it
+		{Key: "a", Window: at(0, 20), Revision: 1, Timing: window.Late},
+		{Key: "b", Window: at(0, 10), Revision: 3, Timing: window.Late},
+	}
+	want := fmt.Sprint([]window.Result{all[1], all[4], all[5]})
+	if got := fmt.Sprint(window.Coalesce(all)); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := window.Coalesce(nil); len(got) != 0 {
+		t.Errorf("nothing became %v", got)
+	}
+}

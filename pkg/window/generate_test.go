@@ -43,7 +43,7 @@ func anySpec(t *rapid.T) spec {
 		zone := rapid.SampledFrom([]string{"Europe/London", "America/Sao_Paulo", "America/St_Johns", "Pacific/Apia", "UTC"}).Draw(t, "zone")
 		s.cfg.Windows = window.Calendar(rapid.SampledFrom([]window.Unit{window.Day, window.Week}).Draw(t, "unit"), zone)
 	}
-	for range rapid.IntRange(1, 3).Draw(t, "partitions") {
+	for range rapid.SampledFrom([]int{1, 1, 2, 3}).Draw(t, "partitions") {
 		s.bounds = append(s.bounds, some(0, 9, "bound"))
 	}
 	s.cfg.Partitions = len(s.bounds)
@@ -91,14 +91,15 @@ func anyLog(t *rapid.T, s spec, alike bool) []input {
 		value         int64
 		partition     int64
 	}
+	length := rapid.SampledFrom([]int{0, 5, 40, 80}).Draw(t, "length") // on its own rapid makes them short
 	steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		return step{
 			tick: rapid.IntRange(0, 9).Draw(t, "tick") == 0, id: rapid.IntRange(0, 60).Draw(t, "id"),
-			key: rapid.SampledFrom([]string{"a", "", "b"}).Draw(t, "key"), item: rapid.SampledFrom([]string{"x", "", "y", "z"}).Draw(t, "item"),
+			key: rapid.SampledFrom([]string{"a", "a", "a", "", "b"}).Draw(t, "key"), item: rapid.SampledFrom([]string{"x", "", "y", "z"}).Draw(t, "item"),
 			behind: rapid.Int64Range(-25, 12).Draw(t, "behind"), later: rapid.Int64Range(-2, 5).Draw(t, "later"), value: rapid.Int64Range(-5, 5).Draw(t, "value"),
 			partition: rapid.Int64Range(0, int64(len(s.bounds)-1)).Draw(t, "partition"),
 		}
-	}), 0, 80).Draw(t, "log")
+	}), length, length).Draw(t, "log")
 	first := make(map[string]window.Event)
 	var log []input
 	for _, st := range steps {

@@ -30,7 +30,7 @@ const (
 	leastSlots = 16
 )
 
-// shard is a table with a power of two of slots. Slots in use are at most five of eight, so that a look is short.
+// shard is a table with a power of two of slots. Slots in use are at most three of four, so that a look is short.
 type shard struct {
 	slots []remembered
 	used  int // that are not empty, whether their time is over or not
@@ -53,7 +53,7 @@ func (h *id) shard() int    { return int(h[15] % shards) }
 // find returns the slot of an id, or else the one where it is to be put, and whether it is remembered.
 func (m *memory) find(h id) (slot *remembered, known bool) {
 	s := &m.shards[h.shard()]
-	if s.used*8 >= len(s.slots)*5 {
+	if s.used*4 >= len(s.slots)*3 {
 		s.renew(m.line.gone)
 	}
 	mask := uint64(len(s.slots) - 1) //nolint:gosec // not negative
@@ -125,7 +125,7 @@ func (s *shard) renew(gone int64) {
 		}
 	}
 	n := leastSlots
-	for alive*16 >= n*5 { // at most half as full as it may be
+	for alive*8 > n*3 { // at most half as full as it may be
 		n *= 2
 	}
 	old := s.slots

@@ -206,7 +206,7 @@ func (r *Recompute) resultsOfSessions(key string, windows []Window, before map[W
 			again = append(again, missed...)
 			continue
 		}
-		settled := subSaturating(s.End, 1) <= subSaturating(r.gone, r.settings.cut.size)
+		settled := r.settled(s.End, all)
 		for _, w := range slices.SortedFunc(maps.Keys(before), compareWindows) {
 			if w.Start >= s.End || w.End <= s.Start {
 				continue
@@ -223,6 +223,16 @@ func (r *Recompute) resultsOfSessions(key string, windows []Window, before map[W
 		}
 	}
 	return append(results, changed...), again
+}
+
+// settled says whether no event can come any more that counts for the key and lies before end. Such an event would have to fall into a live session, or begin one and be
+// followed by others that make it longer to the past; and no session reaches further back than tombstones are kept.
+func (r *Recompute) settled(end int64, all []recomputedSession) bool {
+	if r.gone == endOfTime {
+		return true
+	}
+	anyLive := all[len(all)-1].End > r.gone
+	return !anyLive && end <= subSaturating(r.gone, r.settings.cut.size*patience)
 }
 
 // within are the windows that start in w; all are sorted.
