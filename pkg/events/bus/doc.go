@@ -34,13 +34,28 @@
 // # One event's way
 //
 // The pipeline of an event is fixed: recover → trace → decode → deduplicate → time limit → handle → classify → settle. Package fail says how a handler's error is
-// classified. An event that can't be handled becomes a dead letter: the original bytes and headers on a subject of its group and key, with the
-// reason. If the letter can't be stored, the partition stops taking and tries again until it can; nothing is dropped.
+// classified. An event that can't be handled becomes a dead letter (package deadletter), and is acknowledged when the letter is stored. If the letter can't be
+// stored, the partition stops taking and tries again until it can; nothing is dropped.
+//
+// # Failures
+//
+// What keeps the order of a key across failures:
+//
+//  1. While a key has a letter, later events of the key are parked behind it and not handled. A group whose events don't build on each other may do without
+//     ([events.Group].Independent).
+//  2. A letter is written under the lock of its subject's last sequence. Who is refused looks: either the letter is there already, or another member owns the partition, and
+//     this one gives it up.
+//  3. Work on letters (a retry that is due, a job's replay or discard, what waited behind a letter that is gone) runs in the lane of the key, as its events do.
+//  4. Before a letter's event is handled, a claim says so. Whoever finds a claim without an outcome knows that its owner died with it; after three it is dead.
+//  5. Nothing is parked while the group pauses, because what it needs is down or many keys fail for one cause (breaker.go).
+//
+// What kills the process is found by handling one event at a time (quarantine.go).
 //
 // # What a member may do
 //
-// A member needs no more than to publish these: $JS.API.CONSUMER.INFO, MSG.NEXT, RESET and UNPIN of its stream and consumers, $JS.ACK of them, and its
-// dead letters. It needs no right to read the stream's info, nor to make or delete anything. For the bucket of the members it needs $KV.MEMBERS.<group>.>, and of
+// A member needs no more than to publish these: $JS.API.CONSUMER.INFO, MSG.NEXT, RESET and UNPIN of its stream and consumers, $JS.ACK of them; dlq.<group>.>
+// and dlqctl.*.<group>.>; and of the streams DLQ and DLQCTL, STREAM.INFO, STREAM.MSG.GET and DIRECT.GET, and STREAM.MSG.DELETE of DLQ. It needs no right to read its own
+// stream's info, nor to make or delete anything else. For the bucket of the members it needs $KV.MEMBERS.<group>.>, and of
 // its stream KV_MEMBERS the API's STREAM.INFO, CONSUMER.CREATE, CONSUMER.DELETE and $JS.FC; without them it reads all the same, and partitions are not shared evenly.
 //
 // # The parts
@@ -48,6 +63,7 @@
 //   - [Publisher] publishes what needs no lock; package store appends what does. [Encoder] makes the messages of both.
 //   - [Group] is a member of a consumer group, partition by partition (membership.go says which are its own, partition.go has the rule, lanes.go the executor,
 //     pipeline.go the way of an event).
+//   - drain.go and job.go work on letters, jobs.go finds the jobs.
 //   - [Log] reads a whole stream in order, in batches, with a position that its handler stores.
 //   - [Apply] makes a topology real.
 package bus
