@@ -107,32 +107,45 @@ func blocks(t *testing.T, page, text string) []block {
 	return out
 }
 
-// TestCommands runs the marked commands of the README, the tutorial and a how-to, in their order, against a system of their own.
+// TestCommands runs the marked commands of the README, the tutorial and how-tos, in their order, against a system of their own.
 func TestCommands(t *testing.T) {
 	t.Parallel()
-	bin := build(t)
-	s := up(t, bin)
-	all := pages(t)
-	for _, page := range []string{"README.md", "docs/tutorial/first-hour.md", "docs/how-to/groups-and-replay.md", "docs/how-to/rebuild-a-projection.md"} {
-		marked := blocks(t, page, all[page])
-		if len(marked) < 3 {
-			t.Fatalf("%s has %d marked blocks", page, len(marked))
-		}
-		for _, b := range marked {
-			began := time.Now()
-			output := s.run(t, b.script)
-			// What happens behind an answer (a mail) takes a moment: what only reads is tried again, as a reader would.
-			for b.reads() && !holds(output, b.expect) && time.Since(began) < patience {
-				output = s.run(t, b.script)
-			}
-			if !holds(output, b.expect) {
-				t.Fatalf("%s, test=%s: the output does not hold all of %q:\n%s", page, b.name, b.expect, output)
-			}
-			t.Logf("%s, test=%s: %s", page, b.name, time.Since(began).Round(time.Millisecond))
-		}
-	}
+	s := up(t, build(t))
+	s.page(t, "README.md")
+	s.page(t, "docs/tutorial/first-hour.md")
+	s.page(t, "docs/how-to/groups-and-replay.md")
+	s.page(t, "docs/how-to/rebuild-a-projection.md")
 	httpPageNamesEveryOperation(t, s)
 	s.stop(t)
+}
+
+// TestDeadLetterCommands does the same with the way from an alert to the fix.
+func TestDeadLetterCommands(t *testing.T) {
+	t.Parallel()
+	s := up(t, build(t))
+	s.page(t, "docs/how-to/dead-letters.md")
+	s.stop(t)
+}
+
+// page runs the marked commands of one page.
+func (s *running) page(t *testing.T, page string) {
+	t.Helper()
+	marked := blocks(t, page, pages(t)[page])
+	if len(marked) < 3 {
+		t.Fatalf("%s has %d marked blocks", page, len(marked))
+	}
+	for _, b := range marked {
+		began := time.Now()
+		output := s.run(t, b.script)
+		// What happens behind an answer (a mail) takes a moment: what only reads is tried again, as a reader would.
+		for b.reads() && !holds(output, b.expect) && time.Since(began) < patience {
+			output = s.run(t, b.script)
+		}
+		if !holds(output, b.expect) {
+			t.Fatalf("%s, test=%s: the output does not hold all of %q:\n%s", page, b.name, b.expect, output)
+		}
+		t.Logf("%s, test=%s: %s", page, b.name, time.Since(began).Round(time.Millisecond))
+	}
 }
 
 const patience = 10 * time.Second
