@@ -150,9 +150,9 @@ func printJobs(a *app, jobs []deadletters.Job, asJSON bool) error {
 		return lines(a, jobs)
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "JOB\tGROUP\tSTATE\tLETTERS\tRESOLVED\tDISCARDED\tFAILED\tSKIPPED\tBY\tWHY")
+	fmt.Fprintln(w, "JOB\tKIND\tGROUP\tSTATE\tLETTERS\tRESOLVED\tDISCARDED\tFAILED\tSKIPPED\tBY\tWHY")
 	for _, j := range jobs {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", j.ID, j.Group, j.State, j.Total, j.Resolved, j.Discarded, j.Failed, j.Skipped, j.By, short(j.Why))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", j.ID, j.Kind, j.Group, j.State, j.Total, j.Resolved, j.Discarded, j.Failed, j.Skipped, j.By, short(j.Why))
 	}
 	return w.Flush()
 }

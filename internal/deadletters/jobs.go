@@ -138,10 +138,12 @@ type Order struct {
 type Job struct {
 	ID        string              `json:"id"`
 	Group     string              `json:"group"`
+	Kind      deadletter.JobKind  `json:"kind"`
 	State     deadletter.JobState `json:"state" doc:"preparing, running, done, stopped (too many replays failed) or cancelled"`
-	By        string              `json:"by"`
-	Why       string              `json:"why,omitempty"`
-	At        time.Time           `json:"at" doc:"When it last changed"`
+	MadeAt    time.Time           `json:"made_at"`
+	By        string              `json:"by" doc:"Who ordered it"`
+	Why       string              `json:"why"`
+	ChangedAt time.Time           `json:"changed_at" doc:"When it last changed"`
 	Total     int                 `json:"total" doc:"Letters in its list"`
 	Done      int                 `json:"done"`
 	Resolved  int                 `json:"resolved"`
@@ -153,7 +155,7 @@ type Job struct {
 func jobOf(s *deadletter.JobStatus) Job {
 	p := s.Sum()
 	return Job{
-		ID: s.ID, Group: s.Group, State: s.State, By: s.By, Why: s.Why, At: s.At, Total: s.Total,
+		ID: s.ID, Group: s.Group, Kind: s.Kind, State: s.State, MadeAt: s.MadeAt, By: s.MadeBy, Why: s.MadeWhy, ChangedAt: s.At, Total: s.Total,
 		Done: p.Done, Resolved: p.Resolved, Failed: p.Failed, Discarded: p.Discarded, Skipped: p.Skipped,
 	}
 }
@@ -207,16 +209,12 @@ func (d *Desk) Job(ctx context.Context, id string) (Job, error) {
 // JobDetails is a job with what was ordered and what became of it.
 type JobDetails struct {
 	Job
-	Kind      deadletter.JobKind `json:"kind"`
-	MadeAt    time.Time          `json:"made_at"`
-	MadeBy    string             `json:"made_by"`
-	MadeWhy   string             `json:"made_why"`
-	Rate      float64            `json:"rate,omitempty"`
-	Canary    bool               `json:"canary,omitempty"`
-	StopRatio float64            `json:"stop_ratio,omitempty"`
-	Force     bool               `json:"force,omitempty"`
-	Letters   []string           `json:"letters" doc:"Its frozen list"`
-	Steps     []JobStep          `json:"steps" doc:"What happened to it, oldest first; what only counts on is left out"`
+	Rate      float64   `json:"rate,omitempty"`
+	Canary    bool      `json:"canary,omitempty"`
+	StopRatio float64   `json:"stop_ratio,omitempty"`
+	Force     bool      `json:"force,omitempty"`
+	Letters   []string  `json:"letters" doc:"Its frozen list"`
+	Steps     []JobStep `json:"steps" doc:"What happened to it, oldest first; what only counts on is left out"`
 }
 
 // JobStep is a change of a job's state.
@@ -243,7 +241,7 @@ func (d *Desk) ShowJob(ctx context.Context, id string) (JobDetails, error) {
 		return JobDetails{}, err
 	}
 	out := JobDetails{
-		Job: now, Kind: made.Kind, MadeAt: made.MadeAt, MadeBy: made.By, MadeWhy: made.Why, Rate: made.Rate, Canary: made.Canary,
+		Job: now, Rate: made.Rate, Canary: made.Canary,
 		StopRatio: made.StopRatio, Force: made.Force,
 	}
 	for _, r := range made.Letters {

@@ -68,7 +68,7 @@ func TestAJobFromTheOrderToTheEnd(t *testing.T) {
 		t.Fatalf("%+v, %v", jobs, err)
 	}
 	d, err := o.ShowJob(t.Context(), jobs[1].ID)
-	if err != nil || d.Group != events.GroupNotify || !d.Canary || d.Rate != 5 || d.MadeBy != "ann" || len(d.Letters) != 1 || d.Letters[0] == late.ID {
+	if err != nil || d.Group != events.GroupNotify || !d.Canary || d.Rate != 5 || d.By != "ann" || len(d.Letters) != 1 || d.Letters[0] == late.ID {
 		t.Errorf("%+v, %v", d, err)
 	}
 	told := 0
@@ -93,7 +93,7 @@ func TestAJobFromTheOrderToTheEnd(t *testing.T) {
 		t.Errorf("%+v, %v", cancelled, err)
 	}
 	d, err = o.ShowJob(t.Context(), jobs[0].ID)
-	if last := d.Steps[len(d.Steps)-1]; err != nil || last.By != "bob" || last.Why != "wrong list" || d.MadeBy != "ann" {
+	if last := d.Steps[len(d.Steps)-1]; err != nil || last.By != "bob" || last.Why != "wrong list" || d.By != "ann" {
 		t.Errorf("%+v, %v", d, err)
 	}
 	all, err := o.Jobs(t.Context(), "")

@@ -152,7 +152,7 @@ func (j *JobDetails) Print(out io.Writer) error {
 	p.row("kind", "%s", j.Kind)
 	p.row("group", "%s", j.Group)
 	p.row("state", "%s", j.State)
-	p.row("made", "%s by %s: %s", stamp(j.MadeAt), j.MadeBy, j.MadeWhy)
+	p.row("made", "%s by %s: %s", stamp(j.MadeAt), j.By, j.Why)
 	if j.Rate > 0 {
 		p.row("rate", "%g letters a second", j.Rate)
 	}

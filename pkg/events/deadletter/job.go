@@ -78,6 +78,10 @@ type Progress struct {
 type JobStatus struct {
 	ID         string           `json:"id"`
 	Group      string           `json:"group"`
+	Kind       JobKind          `json:"kind"`
+	MadeAt     time.Time        `json:"made_at"`
+	MadeBy     string           `json:"made_by"`
+	MadeWhy    string           `json:"made_why"`
 	State      JobState         `json:"state"`
 	At         time.Time        `json:"at"`
 	By         string           `json:"by"`

@@ -25,7 +25,10 @@ func (s *Store) CreateJob(ctx context.Context, j Job) (Job, error) {
 	if j.MadeAt.IsZero() {
 		j.MadeAt = s.now().UTC()
 	}
-	status := JobStatus{ID: j.ID, Group: j.Group, State: JobPreparing, At: j.MadeAt, By: j.By, Why: j.Why, Total: len(j.Letters)}
+	status := JobStatus{
+		ID: j.ID, Group: j.Group, Kind: j.Kind, MadeAt: j.MadeAt, MadeBy: j.By, MadeWhy: j.Why,
+		State: JobPreparing, At: j.MadeAt, By: j.By, Why: j.Why, Total: len(j.Letters),
+	}
 	for refs := range slices.Chunk(j.Letters, refsInMessage) {
 		part := j
 		part.Letters = refs
