@@ -79,15 +79,25 @@ func reasonOf(err error) deadletter.Reason {
 	return ""
 }
 
-// outage reports whether err says that the broker can't be reached: no event is to blame for that.
+// outage reports whether err says that the broker can't be reached, or takes nothing more because its store or a stream is full: no event is to blame for that.
 func outage(err error) bool {
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionDraining) ||
 		errors.Is(err, jetstream.ErrNoStreamResponse) {
 		return true
 	}
-	const noQuorum, notLeader = 10008, 10009
+	const (
+		noQuorum, notLeader                        = 10008, 10009
+		storeFull, memoryFull, accountFull, filled = 10023, 10028, 10047, 10077 // the last: a stream at its limit that discards nothing
+	)
 	api, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && (api.ErrorCode == noQuorum || api.ErrorCode == notLeader)
+	if !ok {
+		return false
+	}
+	switch api.ErrorCode {
+	case noQuorum, notLeader, storeFull, memoryFull, accountFull, filled:
+		return true
+	}
+	return false
 }
 
 // identity is who processes events here: it stands on letters.
