@@ -141,6 +141,9 @@ func (c *jobFlags) follow(a *app, d *deadletters.Desk, jobs []deadletters.Job) e
 		if done.Resolved+done.Discarded < done.Total {
 			unfinished = errUnfinished
 		}
+		if done.Ended != "" {
+			fmt.Fprintf(a.stderr, "job %s of group %s is %s: %s\n", done.ID, done.Group, done.State, done.Ended)
+		}
 	}
 	return errors.Join(printJobs(a, jobs, c.JSON), unfinished)
 }

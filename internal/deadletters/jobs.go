@@ -144,6 +144,7 @@ type Job struct {
 	By        string              `json:"by" doc:"Who ordered it"`
 	Why       string              `json:"why"`
 	ChangedAt time.Time           `json:"changed_at" doc:"When it last changed"`
+	Ended     string              `json:"ended,omitempty" doc:"Why it stopped, or who cancelled it and why"`
 	Total     int                 `json:"total" doc:"Letters in its list"`
 	Done      int                 `json:"done"`
 	Resolved  int                 `json:"resolved"`
@@ -154,8 +155,15 @@ type Job struct {
 
 func jobOf(s *deadletter.JobStatus) Job {
 	p := s.Sum()
+	ended := ""
+	switch s.State {
+	case deadletter.JobStopped:
+		ended = s.Why
+	case deadletter.JobCancelled:
+		ended = s.By + ": " + s.Why
+	}
 	return Job{
-		ID: s.ID, Group: s.Group, Kind: s.Kind, State: s.State, MadeAt: s.MadeAt, By: s.MadeBy, Why: s.MadeWhy, ChangedAt: s.At, Total: s.Total,
+		ID: s.ID, Group: s.Group, Kind: s.Kind, State: s.State, MadeAt: s.MadeAt, By: s.MadeBy, Why: s.MadeWhy, ChangedAt: s.At, Ended: ended, Total: s.Total,
 		Done: p.Done, Resolved: p.Resolved, Failed: p.Failed, Discarded: p.Discarded, Skipped: p.Skipped,
 	}
 }

@@ -89,7 +89,7 @@ func TestAJobFromTheOrderToTheEnd(t *testing.T) {
 		t.Errorf("cancel what has ended: %v", err)
 	}
 	cancelled, err := o.CancelJob(t.Context(), jobs[0].ID, "bob", "wrong list")
-	if err != nil || cancelled.State != deadletter.JobCancelled {
+	if err != nil || cancelled.State != deadletter.JobCancelled || cancelled.Ended != "bob: wrong list" || cancelled.By != "ann" {
 		t.Errorf("%+v, %v", cancelled, err)
 	}
 	d, err = o.ShowJob(t.Context(), jobs[0].ID)

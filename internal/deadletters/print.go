@@ -153,6 +153,7 @@ func (j *JobDetails) Print(out io.Writer) error {
 	p.row("group", "%s", j.Group)
 	p.row("state", "%s", j.State)
 	p.row("made", "%s by %s: %s", stamp(j.MadeAt), j.By, j.Why)
+	p.row("ended", "%s", j.Ended)
 	if j.Rate > 0 {
 		p.row("rate", "%g letters a second", j.Rate)
 	}
