@@ -72,40 +72,40 @@ func (l *letters) letter(t *task, v verdict) deadletter.Letter {
 	return letter
 }
 
-// park stores the letter of one event. It wraps [errStale]; any other error means that the letter is not stored.
-func (l *letters) park(ctx context.Context, t *task, v verdict) error {
+// park stores the letter of one event. known: the event had its letter before. It wraps [errStale]; any other error means that the letter is not stored.
+func (l *letters) park(ctx context.Context, t *task, v verdict) (known bool, err error) {
 	letter := l.letter(t, v)
-	if err := l.once(ctx, &letter); err != nil {
-		return err
+	known, err = l.once(ctx, &letter)
+	if err == nil && !known {
+		l.metrics.lettered(ctx, letter.Failure.Reason)
 	}
-	l.metrics.lettered(ctx, letter.Failure.Reason)
-	return nil
+	return known, err
 }
 
 // once tries to store a letter behind the last one of its key.
-func (l *letters) once(ctx context.Context, letter *deadletter.Letter) error {
-	last, known := l.locked.last(letter.Key)
-	if !known {
+func (l *letters) once(ctx context.Context, letter *deadletter.Letter) (known bool, err error) {
+	last, sure := l.locked.last(letter.Key)
+	if !sure {
 		stored, err := l.store.OfKey(ctx, l.group, l.partition, letter.Key)
 		if err != nil {
-			return err
+			return false, err
 		}
 		last = l.locked.learn(letter.Key, stored)
 	}
 	if l.locked.holds(letter.Key, letter.StreamSeq) { // stored by an owner that died before it settled the event
-		return nil
+		return true, nil
 	}
 	if done, err := l.current(ctx, letter.ID); done || err != nil {
-		return err
+		return done, err
 	}
 	sequence, err := l.store.Park(ctx, letter, last)
 	if errors.Is(err, deadletter.ErrConflict) {
-		return l.mine(ctx, letter)
+		return false, l.mine(ctx, letter)
 	}
 	if err == nil {
 		l.locked.lock(letter.Key, sequence)
 	}
-	return err
+	return false, err
 }
 
 // current looks whether somebody has finished a letter of this event since the term began: then another member owns the partition. That it was

@@ -327,7 +327,10 @@ func (l *Log) park(ctx context.Context, t *task) bool {
 	}
 	for failures := 1; ; failures++ {
 		_ = t.msg.InProgress() // the next one may come through
-		err := l.letters.park(ctx, t, v)
+		known, err := l.letters.park(ctx, t, v)
+		if known {
+			return true
+		}
 		if err == nil {
 			break
 		}

@@ -81,7 +81,12 @@ func (p *partition) applied(t *task) bool {
 func (p *partition) park(t *task, v verdict) (finished bool) {
 	for failures := 1; ; failures++ {
 		p.alive(t)
-		err := p.letters.park(p.patience, t, v)
+		known, err := p.letters.park(p.patience, t, v)
+		if known {
+			p.metrics.duplicates.add(p.life)
+			p.settle(t)
+			return true
+		}
 		if err == nil {
 			break
 		}
