@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/tidemark/tidemark/internal/program"
 )
 
 type latencyCmd struct {
@@ -15,6 +17,7 @@ type latencyCmd struct {
 // Run places orders at a fixed pace, whatever the answers take, and prints the times from when each was due until it was confirmed. Counting from the due time
 // keeps a stall from hiding the orders that it delayed.
 func (c *latencyCmd) Run(b *bench) error {
+	program.SpendMemory() // as the services' programs do
 	r, err := newRig(b.ctx)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/internal/system"
 	"github.com/tidemark/tidemark/internal/telemetry"
 	"github.com/tidemark/tidemark/pkg/events"
@@ -26,6 +27,7 @@ type ordersCmd struct {
 
 // Run prints orders a second of both and their ratio.
 func (c *ordersCmd) Run(b *bench) error {
+	program.SpendMemory() // as the services' programs do
 	r, err := newRig(b.ctx)
 	if err != nil {
 		return err

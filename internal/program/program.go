@@ -119,6 +119,7 @@ type ServiceSpec struct {
 
 // RunService connects, waits for its streams, makes the service and runs it with its HTTP side until a signal.
 func RunService(spec ServiceSpec) error {
+	SpendMemory()
 	ctx, cancel := SignalContext()
 	defer cancel()
 	provider, err := telemetry.New(telemetry.Config{LogLevel: spec.Common.LogLevel, LogFormat: spec.Common.LogFormat, Output: os.Stderr, Getenv: os.Getenv})

@@ -51,14 +51,15 @@ type answer struct {
 // decider is the one goroutine of an instance that appends to STOCK. Its callers hand in what they have and wait.
 //
 // While few wait, it decides and appends one after the other, which is quickest for each. When many wait, it decides all of them on one sketch
-// of the state and appends them as one atomic batch, which costs one round trip for all. What many means is found out by measuring.
+// of the state and appends them as one atomic batch, which costs one round trip for all. How many are many hangs on how the broker stores a batch: see [Config].
 type decider struct {
 	log       *store.Store
 	subjects  events.Subjects
 	live      *live
 	telemetry bus.Telemetry
 	metrics   *metrics
-	pace      pace
+	batchFrom int // 0: by the stream's replicas
+	maxBatch  int
 
 	between  func(context.Context) // called between two decisions, when nothing is in the air
 	appended bool                  // since the last snapshot: an instance that stands by leaves storing snapshots to the one that works
@@ -121,16 +122,38 @@ func (d *decider) run(ctx context.Context) {
 			}
 		}
 		waiting = d.drain(waiting)
-		n, began := d.pace.together(len(waiting)), time.Now()
+		n := d.together(work, len(waiting))
 		d.settle(work, waiting[:n])
-		d.pace.took(n, len(waiting), time.Since(began))
 		waiting = append(waiting[:0], waiting[n:]...)
 	}
 }
 
+const (
+	batchOnReplicas  = 2
+	batchOnOneServer = 100
+)
+
+// together is how many of the waiting requests to decide at once.
+func (d *decider) together(ctx context.Context, waiting int) int {
+	if waiting < 2 {
+		return waiting
+	}
+	from := d.batchFrom
+	if from == 0 {
+		from = batchOnReplicas
+		if d.log.OnOneServer(ctx) {
+			from = min(batchOnOneServer, d.maxBatch)
+		}
+	}
+	if waiting < from {
+		return 1
+	}
+	return min(waiting, d.maxBatch)
+}
+
 // drain adds what waits, without waiting for more.
 func (d *decider) drain(waiting []*request) []*request {
-	for len(waiting) < d.pace.most {
+	for len(waiting) < d.maxBatch {
 		select {
 		case r := <-d.queue:
 			waiting = append(waiting, r)

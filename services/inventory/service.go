@@ -91,7 +91,7 @@ func newService(cfg Config, js jetstream.JetStream, subjects events.Subjects, en
 	}
 	s.decider = &decider{
 		log: s.log, subjects: subjects, live: s.live, telemetry: telemetry, metrics: s.metrics,
-		pace: pace{from: cfg.BatchFrom, most: cfg.MaxBatch}, between: s.keepHouse,
+		batchFrom: cfg.BatchFrom, maxBatch: cfg.MaxBatch, between: s.keepHouse,
 		queue: make(chan *request, queueLength), done: make(chan struct{}),
 	}
 	return s, nil

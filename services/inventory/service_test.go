@@ -303,3 +303,28 @@ func TestALogThatCannotBeReadEndsTheService(t *testing.T) {
 		t.Errorf("a stopped service answers %v, want %v", err, ErrStopped)
 	}
 }
+
+// TestTogether: where one server keeps STOCK, only a big batch is worth its sync to the disk; where it is replicated, two that wait make one.
+func TestTogether(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		start func(testing.TB) *eventstest.Server
+		cfg   Config
+		want  map[int]int
+	}{
+		"one server":  {eventstest.Start, Config{}, map[int]int{1: 1, 2: 1, 99: 1, 100: 100, 300: 200}},
+		"replicated":  {eventstest.StartCluster, Config{}, map[int]int{1: 1, 2: 2, 199: 199, 300: 200}},
+		"as set":      {eventstest.Start, Config{BatchFrom: 8}, map[int]int{1: 1, 7: 1, 8: 8, 300: 200}},
+		"small batch": {eventstest.Start, Config{MaxBatch: 10}, map[int]int{9: 1, 10: 10, 11: 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := newSite(t, c.start).prepare(c.cfg)
+			for waiting, want := range c.want {
+				if got := in.decider.together(t.Context(), waiting); got != want {
+					t.Errorf("of %d that wait, %d are decided together, want %d", waiting, got, want)
+				}
+			}
+		})
+	}
+}

@@ -92,7 +92,7 @@ func (s *Store) one(ctx context.Context, request getRequest) (Recorded, error) {
 
 func (s *Store) oneMessage(ctx context.Context, request getRequest) (message, error) {
 	m, err := s.getFromAny(ctx, request)
-	if notFound(err) && !s.onOneServer(ctx) {
+	if notFound(err) && !s.OnOneServer(ctx) {
 		m, err = s.getFromLeader(ctx, request)
 	}
 	if notFound(err) {
@@ -110,8 +110,8 @@ type oneServer struct {
 // replicasKnown is how long the number of replicas is taken as known: an operator may raise it while we run.
 const replicasKnown = 10 * time.Second
 
-// onOneServer reports whether the stream has one replica, so that no other knows more. Where that can't be found out, it says no, which costs a request.
-func (s *Store) onOneServer(ctx context.Context) bool {
+// OnOneServer reports whether the stream has one replica, so that no other knows more. Where that can't be found out, it says no, which costs a request.
+func (s *Store) OnOneServer(ctx context.Context) bool {
 	if known := s.single.Load(); known != nil && time.Now().Before(known.until) {
 		return known.yes
 	}
