@@ -21,9 +21,9 @@ import (
 // balances is a read model: what every account holds. It is the smallest complete one: a map, in one part.
 type balances struct {
 	mu      sync.RWMutex
-	cents   map[string]int64
+	pence   map[string]events.Minor
 	changes uint64
-	fee     int64 // of a withdrawal
+	fee     events.Minor // of a withdrawal
 }
 
 func (b *balances) Fold(r store.Recorded) error {
@@ -35,9 +35,9 @@ func (b *balances) Fold(r store.Recorded) error {
 	defer b.mu.Unlock()
 	switch r.Type {
 	case typeDeposited:
-		b.cents[r.Event.Subject] += m.Cents
+		b.pence[r.Event.Subject] += m.Pence
 	case typeWithdrawn:
-		b.cents[r.Event.Subject] -= m.Cents + b.fee
+		b.pence[r.Event.Subject] -= m.Pence + b.fee
 	default:
 		return fmt.Errorf("%w: %s", events.ErrUnknownType, r.Type)
 	}
@@ -47,29 +47,29 @@ func (b *balances) Fold(r store.Recorded) error {
 
 func (b *balances) Parts() []store.Part {
 	return []store.Part{{Name: "all", Revision: b.changes, Encode: func() []byte {
-		data, _ := json.Marshal(b.cents) // sorts the keys; numbers can be encoded
+		data, _ := json.Marshal(b.pence) // sorts the keys; numbers can be encoded
 		return data
 	}}}
 }
 
-func (b *balances) Restore(_ string, data []byte) error { return json.Unmarshal(data, &b.cents) }
+func (b *balances) Restore(_ string, data []byte) error { return json.Unmarshal(data, &b.pence) }
 
 func (b *balances) Rows() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
-		for _, account := range slices.Sorted(maps.Keys(b.cents)) {
-			if !yield(account, strconv.FormatInt(b.cents[account], 10)) {
+		for _, account := range slices.Sorted(maps.Keys(b.pence)) {
+			if !yield(account, strconv.FormatInt(int64(b.pence[account]), 10)) {
 				return
 			}
 		}
 	}
 }
 
-func (b *balances) Count() int { return len(b.cents) }
+func (b *balances) Count() int { return len(b.pence) }
 
-func (b *balances) of(account string) int64 {
+func (b *balances) of(account string) events.Minor {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return b.cents[account]
+	return b.pence[account]
 }
 
 // A read model of every account goes wrong: the bank's program forgot the fee of a withdrawal. The mended program rebuilds it from the log while the old state goes on answering, compares, and swaps.
@@ -100,22 +100,22 @@ func rebuildBalances(server *eventstest.Server) error {
 	}
 	js, ctx := server.JetStream(), context.Background()
 	log := store.New(js, "BANK", bus.NewEncoder(registry, bus.Telemetry{}), bus.Telemetry{})
-	accounts := store.Aggregate[int64]{Store: log, Evolve: evolve}
-	for _, command := range []func(store.State[int64]) ([]events.Event, error){deposit(10_000), withdraw(8_000)} {
+	accounts := store.Aggregate[events.Minor]{Store: log, Evolve: evolve}
+	for _, command := range []func(store.State[events.Minor]) ([]events.Event, error){deposit(10_000), withdraw(8_000)} {
 		if _, err := accounts.Execute(ctx, "bank.ada", command); err != nil {
 			return err
 		}
 	}
-	other, err := events.New("/bank", typeDeposited, "bob", time.Now(), moved{Cents: 500})
+	other, err := events.New("/bank", typeDeposited, "bob", time.Now(), moved{Pence: 500})
 	if err != nil {
 		return err
 	}
 	if _, err := log.Append(ctx, "bank.bob", 0, other); err != nil {
 		return err
 	}
-	run := func(fold int, fee int64, work func(*store.Projection[*balances]) error) error {
+	run := func(fold int, fee events.Minor, work func(*store.Projection[*balances]) error) error {
 		p, err := store.NewProjection(store.ProjectionConfig[*balances]{
-			Name: "balances", Fold: fold, Layout: 1, Logs: []*store.Store{log}, New: func() *balances { return &balances{cents: map[string]int64{}, fee: fee} },
+			Name: "balances", Fold: fold, Layout: 1, Logs: []*store.Store{log}, New: func() *balances { return &balances{pence: map[string]events.Minor{}, fee: fee} },
 		}, store.ProjectionDeps{JS: js, Snapshots: "SNAPSHOTS", Versions: "PROJECTIONS"})
 		if err != nil {
 			return err
