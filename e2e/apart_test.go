@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -14,8 +15,10 @@ func TestEachServiceByItself(t *testing.T) {
 	natsURL, _, _ := startBroker(t)
 	services := []string{"order", "inventory", "notify", "analytics"}
 	args := []string{"--nats", natsURL, "--without", strings.Join(services, ",")}
+	at := map[string]string{}
 	for _, name := range services {
-		args = append(args, "--at", name+"="+freeAddr(t))
+		at[name] = freeAddr(t)
+		args = append(args, "--at", name+"="+at[name])
 	}
 	u := startUp(t, args...)
 	commands := map[string][]string{}
@@ -51,6 +54,9 @@ func TestEachServiceByItself(t *testing.T) {
 	}
 	mustHold(t, u.url)
 	for _, name := range services {
+		if status := get(t, "http://"+at[name]+"/v1/deadletters", nil); status != http.StatusOK {
+			t.Errorf("%s answers %d about dead letters", name, status)
+		}
 		running[name].stop()
 	}
 }
