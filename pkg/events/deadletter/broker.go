@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -56,23 +57,32 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// ask sends a request to the JetStream API, and again while nobody answers, as in an election.
+// ask sends a request to the JetStream API and reads its JSON answer.
 func (s *Store) ask(ctx context.Context, name string, request, answer any) error {
-	ctx, cancel := patience(ctx)
-	defer cancel()
 	body, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
+	reply, err := s.request(ctx, name, body)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(reply.Data, answer)
+}
+
+// request asks again while nobody answers, as in an election.
+func (s *Store) request(ctx context.Context, name string, body []byte) (*nats.Msg, error) {
+	ctx, cancel := patience(ctx)
+	defer cancel()
 	for {
 		try, cancel := context.WithTimeout(ctx, time.Second)
 		reply, err := s.js.Conn().RequestWithContext(try, s.prefix()+name, body)
 		cancel()
 		if err == nil {
-			return json.Unmarshal(reply.Data, answer)
+			return reply, nil
 		}
 		if ctx.Err() != nil || !passes(err) {
-			return err
+			return nil, err
 		}
 		pause(ctx, 50*time.Millisecond)
 	}
@@ -89,8 +99,12 @@ func (s *Store) prefix() string {
 	return jetstream.DefaultAPIPrefix
 }
 
-// fromLeader reads one message through the stream's leader, which knows all that is acknowledged: other replicas may be behind. Wraps [ErrNotFound].
+// fromLeader reads one message through the stream's leader, which knows all that is acknowledged: other replicas may be behind. Where there are none, it is asked through the direct API, which
+// does not queue behind everything else that is asked of the broker. Wraps [ErrNotFound].
 func (s *Store) fromLeader(ctx context.Context, stream string, request getRequest) (*jetstream.RawStreamMsg, error) {
+	if s.direct.Load() && (stream == events.StreamDLQ || stream == events.StreamDLQCtl) {
+		return s.fromOnly(ctx, stream, request)
+	}
 	var answer struct {
 		Message *struct {
 			Subject  string    `json:"subject"`
@@ -121,6 +135,39 @@ func (s *Store) fromLeader(ctx context.Context, stream string, request getReques
 		m.Header = header
 	}
 	return m, nil
+}
+
+// fromOnly reads one message of a stream without replicas.
+func (s *Store) fromOnly(ctx context.Context, stream string, request getRequest) (*jetstream.RawStreamMsg, error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.request(ctx, "DIRECT.GET."+stream, body)
+	if err != nil {
+		return nil, err
+	}
+	get := func(name string) string {
+		if values := m.Header[name]; len(values) > 0 {
+			return values[len(values)-1] // the broker's own comes last
+		}
+		return ""
+	}
+	if status := get("Status"); len(m.Data) == 0 && status != "" && get(jetstream.SequenceHeader) == "" {
+		if status == "404" {
+			return nil, ErrNotFound
+		}
+		return nil, fmt.Errorf("%s: status %s %s", stream, status, get("Description"))
+	}
+	sequence, err := strconv.ParseUint(get(jetstream.SequenceHeader), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("%s: an answer without a sequence: %w", stream, err)
+	}
+	at, err := time.Parse(time.RFC3339Nano, get(jetstream.TimeStampHeaer))
+	if err != nil {
+		return nil, fmt.Errorf("%s, sequence %d: %w", stream, sequence, err)
+	}
+	return &jetstream.RawStreamMsg{Subject: get(jetstream.SubjectHeader), Sequence: sequence, Header: m.Header, Data: m.Data, Time: at}, nil
 }
 
 // delete removes one message of DLQ. Its bytes are overwritten later, with the block that holds them.

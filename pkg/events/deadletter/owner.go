@@ -96,6 +96,9 @@ func (s *Store) OfKey(ctx context.Context, group string, partition int, key stri
 // LastControl is the last sequence of DLQCTL, as its leader knows it; 0 where the topology has no such stream.
 func (s *Store) LastControl(ctx context.Context) (uint64, error) {
 	var info struct {
+		Config struct {
+			Replicas int `json:"num_replicas"`
+		} `json:"config"`
 		State struct {
 			LastSequence uint64 `json:"last_seq"`
 		} `json:"state"`
@@ -107,6 +110,7 @@ func (s *Store) LastControl(ctx context.Context) (uint64, error) {
 	if info.Error != nil && info.Error.ErrorCode != jetstream.JSErrCodeStreamNotFound {
 		return 0, fmt.Errorf("read last sequence of %s: %w", events.StreamDLQCtl, info.Error)
 	}
+	s.direct.Store(info.Config.Replicas == 1)
 	return info.State.LastSequence, nil
 }
 

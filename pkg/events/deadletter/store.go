@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,6 +31,7 @@ type Store struct {
 	js       jetstream.JetStream
 	subjects events.Subjects
 	now      func() time.Time
+	direct   atomic.Bool // the streams have one replica, as far as it was last seen
 }
 
 // New returns a store.
