@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/trace"
 
+	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 )
@@ -28,6 +29,7 @@ type eventCmd struct {
 // through a real SDK that does not sample, keeps keys in order, and reads by the rule that survives a crash. Plain reads through a durable pull consumer with
 // explicit acknowledgements as well.
 func (c *eventCmd) Run(b *bench) error {
+	program.SpendMemory() // as the services' programs do; plain runs in the same process
 	dir, remove, err := workDir()
 	if err != nil {
 		return err
@@ -49,7 +51,7 @@ func (c *eventCmd) Run(b *bench) error {
 	if c.Consume < c.Publish {
 		return fmt.Errorf("--consume: is %d, must be at least what --publish stores, %d", c.Consume, c.Publish)
 	}
-	var rows [5][]round
+	var rows [6][]round
 	for i := range c.Rounds + 1 {
 		one, err := c.round(b.ctx, e)
 		if err != nil {
@@ -65,12 +67,19 @@ func (c *eventCmd) Run(b *bench) error {
 	return nil
 }
 
-// round is one of each: publish ours, plain; consume ours, plain, and plain reading ours. What was published is consumed, and more.
-func (c *eventCmd) round(ctx context.Context, e *eventRig) (all [5]round, err error) {
+// round is one of each: publish ours, plain, and what ours look like in plain; consume ours, plain, and plain reading ours. What was published is consumed, and more.
+func (c *eventCmd) round(ctx context.Context, e *eventRig) (all [6]round, err error) {
 	if all[0], err = e.timed(c.Publish, func() error { return e.publishOurs(ctx, c.Publish) }); err != nil {
 		return all, err
 	}
 	if all[1], err = e.timed(c.Publish, func() error { return e.publishPlain(ctx, c.Publish) }); err != nil {
+		return all, err
+	}
+	same, err := e.encoded(ctx, c.Publish)
+	if err != nil {
+		return all, err
+	}
+	if all[2], err = e.timed(c.Publish, func() error { return e.publishMessages(ctx, same) }); err != nil {
 		return all, err
 	}
 	if err := errors.Join(e.fillOurs(ctx, c.Consume-c.Publish), e.fillPlain(ctx, c.Consume-c.Publish)); err != nil {
@@ -85,12 +94,12 @@ func (c *eventCmd) round(ctx context.Context, e *eventRig) (all [5]round, err er
 		if err := consume(m); err != nil {
 			return all, err
 		}
-		all[2+k] = m.result
+		all[3+k] = m.result
 	}
 	return all, nil
 }
 
-func (c *eventCmd) report(b *bench, rows [5][]round) {
+func (c *eventCmd) report(b *bench, rows [6][]round) {
 	b.say("| what | events/s (median of %d, lowest to highest) | CPU an event: client / nats-server | ratio to plain |", c.Rounds)
 	b.say("|---|---|---|---|")
 	for k, row := range []struct {
@@ -98,8 +107,8 @@ func (c *eventCmd) report(b *bench, rows [5][]round) {
 		n     int
 		plain int // what it is compared with
 	}{
-		{"publish, one at a time", c.Publish, 1}, {"plain nats.go", c.Publish, 1},
-		{"consume and acknowledge", c.Consume, 3}, {"plain nats.go", c.Consume, 3}, {"plain nats.go, reading the same messages as ours", c.Consume, 3},
+		{"publish, one at a time", c.Publish, 1}, {"plain nats.go, without headers", c.Publish, 1}, {"plain nats.go, publishing the same messages as ours", c.Publish, 1},
+		{"consume and acknowledge", c.Consume, 4}, {"plain nats.go, without headers", c.Consume, 4}, {"plain nats.go, reading the same messages as ours", c.Consume, 4},
 	} {
 		b.say("| %s | %s | %s | %.2f |", row.name, spread(rows[k]), perOrder(rows[k], row.n), median(rows[k])/median(rows[row.plain]))
 	}
@@ -147,8 +156,10 @@ func newEventRig(ctx context.Context, server *natsProcess, partitions int) (*eve
 	if err := bus.Apply(ctx, js, e.topology, 1); err != nil {
 		return nil, err
 	}
-	if _, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "PLAIN", Subjects: []string{"plain.*"}, AllowDirect: true}); err != nil {
-		return nil, err
+	for name, subject := range map[string]string{"PLAIN": "plain.*", "SAME": "same.*"} {
+		if _, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: []string{subject}, AllowDirect: true}); err != nil {
+			return nil, err
+		}
 	}
 	registry, err := events.NewRegistry()
 	if err != nil {
@@ -201,6 +212,29 @@ func (e *eventRig) plain(i int) *nats.Msg {
 func (e *eventRig) publishPlain(ctx context.Context, n int) error {
 	for i := range n {
 		if _, err := e.js.PublishMsg(ctx, e.plain(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// encoded are messages as ours are on the wire, for a stream that nobody reads.
+func (e *eventRig) encoded(ctx context.Context, n int) ([]*nats.Msg, error) {
+	out := make([]*nats.Msg, n)
+	for i := range out {
+		_, ev := e.event(i)
+		m, err := e.deps.Encoder.Encode(ctx, "same."+ev.Subject, ev)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = m
+	}
+	return out, nil
+}
+
+func (e *eventRig) publishMessages(ctx context.Context, msgs []*nats.Msg) error {
+	for _, m := range msgs {
+		if _, err := e.js.PublishMsg(ctx, m); err != nil {
 			return err
 		}
 	}
