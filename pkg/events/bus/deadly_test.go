@@ -47,7 +47,7 @@ func runDyingChild(url string) error {
 			_ = self.Kill()
 			select {}
 		}
-		time.Sleep(60 * time.Millisecond) // work, not waiting: it is in flight when the process dies
+		time.Sleep(60 * time.Millisecond) // work, not waiting
 		return nc.Publish(childSubject, fmt.Appendf(nil, "%d %d %s", d.Sequence, d.Event.Version, d.Event.PartitionKey))
 	}}, bus.Deps{JS: js, Subjects: top.Subjects()})
 	if err != nil {

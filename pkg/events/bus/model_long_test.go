@@ -46,13 +46,13 @@ func (w *world) member(name string) bus.Handler {
 			w.mu.Lock()
 			return ctx.Err()
 		}
-		switch b := w.behavior[d.Event.ID]; {
-		case b == "permanent":
+		switch w.behavior[d.Event.ID] {
+		case "permanent":
 			return fail.Permanent(errors.New("never"))
-		case b == "once":
+		case "once":
 			w.behavior[d.Event.ID] = ""
 			return errors.New("not yet")
-		case b == "panic":
+		case "panic":
 			panic("ouch")
 		}
 		return w.apply(d.Event.Key(), d.Event.Version)
