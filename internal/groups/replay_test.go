@@ -92,6 +92,7 @@ func TestReplayForwards(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.store(40)
+	r.await("the broker has counted what waits", events.GroupNotify, func(g groups.Group) bool { return g.Lag == 40 }) // it does so a little after it has stored it
 	m := r.plan(events.GroupNotify, groups.Target{Seq: 31})
 	if m.Events != 10 || m.Again != 0 || m.Skipped != 30 {
 		t.Errorf("plan: %+v", m)

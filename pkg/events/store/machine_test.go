@@ -206,14 +206,26 @@ func (m *machine) load(t *rapid.T) {
 	}
 }
 
+// insist does it again where the broker, which is being broken, did not answer.
+func (m *machine) insist(t *rapid.T, what string, do func(context.Context) error) {
+	var err error
+	for range 10 {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		err = do(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s: %v", what, err)
+}
+
 // tamper deletes a snapshot, or puts something else in its place: an older one, another subject's, half of one, one with a wrong bit, or no snapshot at all.
 func (m *machine) tamper(t *rapid.T) {
 	subject := m.anySubject(t)
 	entries := m.seen[m.anySubject(t)]
 	if rapid.IntRange(0, 3).Draw(t, "delete") == 0 || len(entries) == 0 {
-		if err := m.entries.Delete(context.Background(), subject); err != nil {
-			t.Fatalf("delete the snapshot: %v", err)
-		}
+		m.insist(t, "delete the snapshot", func(ctx context.Context) error { return m.entries.Delete(ctx, subject) })
 		return
 	}
 	entry := append([]byte(nil), rapid.SampledFrom(entries).Draw(t, "entry")...)
@@ -223,9 +235,10 @@ func (m *machine) tamper(t *rapid.T) {
 	case 1:
 		entry = entry[:at]
 	}
-	if _, err := m.entries.Put(context.Background(), subject, entry); err != nil {
-		t.Fatalf("put a snapshot: %v", err)
-	}
+	m.insist(t, "put another snapshot", func(ctx context.Context) error {
+		_, err := m.entries.Put(ctx, subject, entry)
+		return err
+	})
 }
 
 // execute runs a command while another writer gets in first, a few times.
