@@ -16,7 +16,7 @@ func hashID(s string) id {
 }
 
 // memory holds the ids of all events in live windows, each with the time until which it is remembered: the end of the last window that has the event. An id is
-// forgotten when what is gone reaches that time, without anybody going through the ids: its place is free from then on.
+// forgotten when what is gone reaches that time, without anybody going through the ids: its place is free when its shard is made anew.
 //
 // It is a hash table with open addressing. A map of Go would do; here an event costs one look, where a map takes three to look, put and delete, and
 // the ids need not be listed a second time by window. Shards keep growing cheap: one of them is made anew at a time.
@@ -30,7 +30,7 @@ const (
 	leastSlots = 16
 )
 
-// shard is a table with a power of two of slots. Slots in use are at most three of four, so that a look is short.
+// shard is a table with a power of two of slots. Slots in use are at most five of eight, so that a look is short.
 type shard struct {
 	slots []remembered
 	used  int // that are not empty, whether their time is over or not
@@ -50,30 +50,20 @@ func (r *remembered) empty() bool { return r.id == id{} }
 func (h *id) index() uint64 { return binary.LittleEndian.Uint64(h[:8]) }
 func (h *id) shard() int    { return int(h[15] % shards) }
 
-// find returns the slot of an id, or else the one where it is to be put, and whether it is remembered.
+// find returns the slot of an id, which is where it is to be put if it is not remembered.
 func (m *memory) find(h id) (slot *remembered, known bool) {
 	s := &m.shards[h.shard()]
-	if s.used*4 >= len(s.slots)*3 {
+	if s.used*8 >= len(s.slots)*5 {
 		s.renew(m.line.gone)
 	}
 	mask := uint64(len(s.slots) - 1) //nolint:gosec // not negative
-	var free *remembered
 	for i := h.index() & mask; ; i = (i + 1) & mask {
-		switch r := &s.slots[i]; {
-		case r.empty():
-			if free == nil {
-				free = r
-			}
-			return free, false
-		case r.until <= m.line.gone:
-			if free == nil {
-				free = r
-			}
-			if r.id == h {
-				return free, false
-			}
+		r := &s.slots[i]
+		switch {
 		case r.id == h:
-			return r, true
+			return r, r.until > m.line.gone
+		case r.empty():
+			return r, false
 		}
 	}
 }
@@ -125,7 +115,7 @@ func (s *shard) renew(gone int64) {
 		}
 	}
 	n := leastSlots
-	for alive*8 > n*3 { // at most half as full as it may be
+	for alive*16 > n*5 { // at most half as full as it may be
 		n *= 2
 	}
 	old := s.slots
