@@ -3,6 +3,7 @@ package window
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -49,16 +50,16 @@ func Calendar(unit Unit, zone string) Windows {
 	return w
 }
 
-// The calendar is for times within 146 million years; what lies beyond is one window on each side.
-const farthest = int64(1) << 62
+// The calendar is for times within 9,000 years of 1970, which zone rules are made for. What lies beyond is one window on each side.
+const farthest = int64(9000 * 365 * 24 * 3600 * 1000)
 
 // calendarWindow is the window of t.
 func (w Windows) calendarWindow(t int64) Window {
 	switch {
 	case t >= farthest:
-		return Window{Start: farthest, End: addSaturating(farthest, farthest)}
+		return Window{Start: farthest, End: endOfTime}
 	case t < -farthest:
-		return Window{Start: -farthest - farthest, End: -farthest}
+		return Window{Start: math.MinInt64, End: -farthest}
 	}
 	date := w.floor(time.UnixMilli(t).In(w.location))
 	start, next := w.firstInstant(date), w.next(date)
@@ -97,21 +98,42 @@ func (w Windows) next(date time.Time) time.Time {
 }
 
 // firstInstant is when clocks first showed this date or a later one. time.Date can't say: it gives the day before where midnight does not exist, as in
-// São Paulo on 2018-11-04. Between two changes of the clocks the way from time to date is plain, so each such period is asked in turn.
+// São Paulo on 2018-11-04. Between two changes of the clocks the way from time to date is plain; a change on the way is found by bisection. (Time.ZoneBounds is of
+// no use: on 31 December of leap years from 2040 on it gives a change that is not there, before the time asked about.)
 func (w Windows) firstInstant(date time.Time) int64 {
-	const farEast = 26 * time.Hour // no zone is further from UTC
-	midnight := date.UnixMilli()
-	for t := date.Add(-farEast); ; {
-		t = t.In(w.location)
-		from, to := t.ZoneBounds()
-		_, offset := t.Zone()
-		first := midnight - int64(offset)*1000
-		if !from.IsZero() {
-			first = max(first, from.UnixMilli())
+	const farEast = 26 * 3600 // no zone is further from UTC, in seconds
+	midnight := date.Unix()
+	for t := midnight - farEast; ; {
+		first := midnight - w.offsetAt(t)
+		change := w.change(t, first)
+		switch {
+		case change > first:
+			return first * 1000
+		case change+w.offsetAt(change) >= midnight:
+			return change * 1000
 		}
-		if to.IsZero() || first < to.UnixMilli() {
-			return first
-		}
-		t = to
+		t = change
 	}
+}
+
+// offsetAt is how far clocks are ahead of UTC, in seconds.
+func (w Windows) offsetAt(t int64) int64 {
+	_, offset := time.Unix(t, 0).In(w.location).Zone()
+	return int64(offset)
+}
+
+// change is the second in which clocks were changed after t and not after until; it is later if they were not. There is at most one change in a few days.
+func (w Windows) change(t, until int64) int64 {
+	before := w.offsetAt(t)
+	if w.offsetAt(until) == before {
+		return until + 1
+	}
+	for t+1 < until {
+		if middle := t + (until-t)/2; w.offsetAt(middle) == before {
+			t = middle
+		} else {
+			until = middle
+		}
+	}
+	return until
 }
