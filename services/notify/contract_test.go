@@ -14,3 +14,19 @@ func TestHandlesWhatTheTopologySays(t *testing.T) {
 	group, _ := s.topology.Group(events.GroupNotify)
 	eventstest.CheckHandles(t, group, s.registry, in.handle)
 }
+
+// TestPayloadsThatBreakTheirSchemaAreDeadLetters: a negative amount, and a missing field.
+func TestPayloadsThatBreakTheirSchemaAreDeadLetters(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.address("c1", "ann@customers.example")
+	s.start(Config{})
+	group, _ := s.topology.Group(events.GroupNotify)
+	eventstest.CheckParks(t, eventstest.Parking{JS: s.js, Subjects: s.subjects, Group: group, Subject: s.subjects.Order, Type: events.TypeOrderPlaced},
+		`{"order_id":"o","customer_id":"c1","currency":"GBP","placed_at":"2026-01-02T03:04:05Z","lines":[{"sku":"a","quantity":1}],"total_minor":-5,"request_digest":"d"}`,
+		`{"order_id":"o","customer_id":"c1","currency":"GBP","placed_at":"2026-01-02T03:04:05Z","total_minor":5,"request_digest":"d"}`,
+	)
+	if s.sink.Total() != 0 {
+		t.Error("a mail was sent")
+	}
+}

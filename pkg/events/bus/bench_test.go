@@ -88,6 +88,22 @@ func benchEvent(tb testing.TB, key string) events.Event {
 	return ev
 }
 
+// BenchmarkCheck is what a group pays for each event to be sure of its payload, in the lane that handles it.
+func BenchmarkCheck(b *testing.B) {
+	r := registry(b)
+	for name, data := range map[string]string{"fits": goodOrder, "breaks": negativeOrder} {
+		ev := events.Event{Type: events.TypeOrderPlaced, Data: []byte(data)}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := r.Validate(&ev); (err == nil) != (name == "fits") {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkConsume(b *testing.B) {
 	for _, headers := range []bool{false, true} {
 		name := "plain nats.go"

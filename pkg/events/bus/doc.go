@@ -33,7 +33,7 @@
 //
 // # One event's way
 //
-// The pipeline of an event is fixed: recover → trace → decode → deduplicate → time limit → handle → classify → settle. Package fail says how a handler's error is
+// The pipeline of an event is fixed: recover → trace → decode → check → deduplicate → time limit → handle → classify → settle. Package fail says how a handler's error is
 // classified. An event that can't be handled becomes a dead letter (package deadletter), and is acknowledged when the letter is stored. If the letter can't be
 // stored, the partition stops taking and tries again until it can; nothing is dropped.
 //

@@ -335,6 +335,7 @@ func (p *partition) taskOf(l *deadletter.Letter) (*task, error) {
 	t := &task{key: l.Key, seq: sequences{stream: l.StreamSeq, stored: l.StoredAt}}
 	d := &t.delivery
 	d.Event, d.Err = p.registry.Read(l.Header, data)
+	p.check(d)
 	if l.Current.Edited != 0 && d.Err == nil {
 		if d.Event.Extensions == nil {
 			d.Event.Extensions = make(map[string]string)

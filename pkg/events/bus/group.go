@@ -25,6 +25,9 @@ type GroupConfig struct {
 	InPlace time.Duration   // a longer wait for a retry is spent as a dead letter that waits, so that it holds up nothing but its key; default 500 ms
 	Drain   time.Duration   // how long a stopping member lets handlers finish before their context ends; default 3 s
 	Breaker BreakerConfig
+	// Unchecked: the handler checks payloads by itself. Otherwise, where there is an encoder, an event whose payload breaks its schema becomes a dead letter
+	// before the handler sees it. A type that the catalogue does not know is handed on in either case.
+	Unchecked bool
 }
 
 func (c GroupConfig) withDefaults() GroupConfig {
@@ -125,7 +128,7 @@ const (
 // Deps are what the bus needs.
 type Deps struct {
 	JS        jetstream.JetStream // required
-	Encoder   *Encoder            // required by [NewPublisher]; its catalogue upcasts what groups and logs read
+	Encoder   *Encoder            // required by [NewPublisher]; its catalogue upcasts what groups and logs read, and checks what groups read
 	Subjects  events.Subjects
 	Telemetry Telemetry
 	// Quarantine is shared by the groups of one process; a group without one has its own.
@@ -185,6 +188,9 @@ func newPartition(cfg GroupConfig, deps Deps, t Telemetry, of *Group, n int) (*p
 		who: newIdentity(cfg.Handler, of.membership.name), breaker: of.breaker, jobs: of.jobs, quarantine: deps.Quarantine,
 		handler: cfg.Handler, timeout: cfg.Timeout, retries: cfg.Retries, inPlace: cfg.InPlace, drainTime: cfg.Drain,
 		window: newWindow(cfg.Ahead), gate: gate, redone: make(map[uint64]struct{}),
+	}
+	if !cfg.Unchecked {
+		p.schemas = p.registry
 	}
 	p.letters = newLetters(deps.JS, deps.Subjects, cfg.Group, n, p.who, m)
 	p.reader = newReader(of.membership, n, t.Logger, min(cfg.Ahead, maxAsk), p)

@@ -28,6 +28,7 @@ type partition struct {
 	jobs     *jobs
 	who      identity
 	registry *events.Registry // upcasts what is read
+	schemas  *events.Registry // checks it; nil where the handler does
 
 	handler    Handler
 	timeout    time.Duration

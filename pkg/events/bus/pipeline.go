@@ -9,11 +9,12 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/fail"
 )
 
-// run takes a task through the pipeline. Its order is fixed: recover → trace → decode → deduplicate → time limit → handle → classify → settle. (The
+// run takes a task through the pipeline. Its order is fixed: recover → trace → decode → check → deduplicate → time limit → handle → classify → settle. (The
 // bytes are decoded before the queue, because the key is in them; what could not be decoded is judged here.) false: the event was given back. It is not
 // acknowledged and comes again, to whoever owns the partition next.
 func (p *partition) run(t *task) (finished bool) {
@@ -30,6 +31,7 @@ func (p *partition) run(t *task) (finished bool) {
 
 func (p *partition) handle(t *task) (finished bool) {
 	var v verdict
+	p.check(&t.delivery)
 	switch {
 	case t.delivery.Err != nil:
 		v = classify(t.delivery.Err)
@@ -58,6 +60,17 @@ func (p *partition) handle(t *task) (finished bool) {
 		return false
 	}
 	return p.park(t, v)
+}
+
+// check notes that a payload breaks its schema. Publishers check too, but not everybody who stores events publishes with this package. It is done in the lanes and not where
+// events are decoded, since that is one goroutine for the whole partition.
+func (p *partition) check(d *Delivery) {
+	if d.Err != nil || p.schemas == nil {
+		return
+	}
+	if err := p.schemas.Validate(&d.Event); err != nil && !errors.Is(err, events.ErrUnknownType) { // an unknown type may be meant for others
+		d.Err = err
+	}
 }
 
 var (
