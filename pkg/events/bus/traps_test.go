@@ -14,6 +14,10 @@ import (
 )
 
 // Traps of the broker that the handling of failures rests on. Where one of these fails after an upgrade of the broker, the design may become simpler, or wrong.
+//
+// Two traps have no test, since nothing rests on them. The broker's notice that a message has had its deliveries is sent only with the next pull, and to nobody where no one listens:
+// with MaxDeliver -1 there is none, and letters are written by the owner that saw the failure. BackOff of a consumer and the delay of a refusal add up: groups have no BackOff
+// (TestFactConsumerConfig) and refuse nothing.
 
 // bench is a stream with ten messages and a consumer.
 func bench(t *testing.T, cfg jetstream.ConsumerConfig) (jetstream.JetStream, jetstream.Consumer) {
@@ -194,4 +198,47 @@ func TestTrapSubjectsTellKeys(t *testing.T) {
 	if err != nil || info.State.Subjects["traps.b"] != 2 || info.State.Subjects["traps.c"] != 1 || len(info.State.Subjects) != 3 {
 		t.Errorf("subjects %v, %v", info.State.Subjects, err)
 	}
+}
+
+// TestTrapSchedule (what deadlines rest on): the broker publishes a scheduled message late or on time, never early, once, and also when it was down at that time. A second schedule on the subject
+// replaces the first one. The headers come along without the message's id: who must know it reads the event's own.
+func TestTrapSchedule(t *testing.T) {
+	t.Parallel()
+	s := eventstest.Start(t)
+	js := s.JetStream()
+	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "TRAPS", Subjects: []string{"timers.*", "due.*"}, AllowMsgSchedules: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	schedule := func(key, id string, due time.Time) {
+		t.Helper()
+		m := &nats.Msg{Subject: "timers." + key, Data: []byte(id), Header: nats.Header{"ce-id": {id}, "traceparent": {"tp-" + id}, nats.MsgIdHdr: {id}}}
+		if _, err := js.PublishMsg(t.Context(), m, jetstream.WithScheduleAt(due), jetstream.WithScheduleTarget("due."+key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	due := time.Now().Add(2 * time.Second).Truncate(time.Second) // in one second or two
+	schedule("a", "first", due.Add(time.Hour))
+	schedule("a", "second", due)
+	schedule("b", "slept over", due)
+	s.Stop(0)
+	eventstest.Eventually(t, 20*time.Second, "the time has come", func() bool { return time.Now().After(due) })
+	s.Restart(0)
+	for key, id := range map[string]string{"a": "second", "b": "slept over"} {
+		var m *jetstream.RawStreamMsg
+		eventstest.Eventually(t, 20*time.Second, "the message is published", func() bool {
+			m, err = stream.GetLastMsgForSubject(t.Context(), "due."+key)
+			return err == nil
+		})
+		if string(m.Data) != id || m.Header.Get("ce-id") != id || m.Header.Get("traceparent") != "tp-"+id || m.Time.Before(due) {
+			t.Errorf("%s: came as %q %v at %s, due at %s", key, m.Data, m.Header, m.Time, due)
+		}
+		if got := m.Header.Get(nats.MsgIdHdr); got != "" {
+			t.Errorf("%s: has the id %q; the trap is that it has none", key, got)
+		}
+	}
+	eventstest.Eventually(t, 20*time.Second, "there is one message for each, and no timer left", func() bool {
+		info, err := stream.Info(t.Context(), jetstream.WithSubjectFilter(">"))
+		return err == nil && info.State.Subjects["due.a"] == 1 && info.State.Subjects["due.b"] == 1 && len(info.State.Subjects) == 2
+	})
 }
