@@ -155,7 +155,7 @@ const (
 )
 
 // children are what this test binary is as a child, by its role.
-var children = map[string]func(url string) error{"": runChild, "effects": runEffects, "dies": runDyingChild}
+var children = map[string]func(url string) error{"": runChild, "effects": runEffects, "dies": runDyingChild, "replays": runReplayingChild}
 
 // runChild is the program that TestOrderAcrossKill kills: a member that publishes what it applies.
 func runChild(url string) error {

@@ -169,3 +169,25 @@ func (f *fixture) crashes() (out []string) {
 	}
 	return out
 }
+
+// runReplayingChild is a member that tells what it applies before it is done with it: the connection keeps the order, so nothing is resolved that was not told.
+func runReplayingChild(url string) error {
+	nc, err := nats.Connect(url)
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	top := topology(4)
+	group, _ := top.Group("readers")
+	g, err := bus.NewGroup(bus.GroupConfig{Group: group, Handler: func(_ context.Context, d bus.Delivery) error {
+		time.Sleep(10 * time.Millisecond) // work, not waiting
+		return nc.Publish(childSubject, fmt.Appendf(nil, "%d %d %s", d.Sequence, d.Event.Version, d.Event.PartitionKey))
+	}}, bus.Deps{JS: js, Subjects: top.Subjects()})
+	if err != nil {
+		return err
+	}
+	return g.Run(context.Background())
+}
