@@ -125,6 +125,9 @@ func opens(t *testing.T, dir string) {
 	}
 	mustHold(t, s)
 	s.stop()
+	if out := s.out.String(); strings.Contains(out, "base can't be read") { // the log would make it good only as long as it holds everything
+		t.Errorf("analytics could not read its state:\n%s", out)
+	}
 	start(t, dir) // and again
 }
 

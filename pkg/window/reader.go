@@ -10,8 +10,9 @@ const endOfTime = math.MaxInt64
 
 // reader reads what was written with the append functions. The first failure stays, and what is read after it is zero.
 type reader struct {
-	rest []byte
-	err  error
+	rest       []byte
+	err        error
+	idsInSlice bool // the layout of version 2, which lists the ids of aligned windows with each slice
 }
 
 func (r *reader) fail(what string) {
@@ -156,6 +157,25 @@ func (r *reader) ids(m *memory, events, until int64) []id {
 func (r *reader) aligned(a *aligned) {
 	untils := make(map[int64]int64) // how many events are remembered until when
 	r.items(func() { r.slice(a, untils) })
+	if !r.idsInSlice {
+		r.remembered(a, untils)
+	}
+	r.items(func() {
+		v := revised{Window: r.window(), revisions: make(map[string]int)}
+		if v.End <= a.line.gone || v.End > a.line.watermark || len(a.revised) > 0 && v.End <= a.revised[len(a.revised)-1].End {
+			r.fail("revisions of a window that can't have any")
+			return
+		}
+		r.items(func() {
+			key := r.text()
+			v.revisions[key] = int(r.uvarint()) //nolint:gosec // what does not fit is not written alike
+		})
+		a.revised = append(a.revised, v)
+	})
+}
+
+// remembered reads the ids of all slices.
+func (r *reader) remembered(a *aligned, untils map[int64]int64) {
 	last := int64(math.MinInt64)
 	r.items(func() {
 		until := r.varint()
@@ -170,18 +190,6 @@ func (r *reader) aligned(a *aligned) {
 	if len(untils) > 0 {
 		r.fail("there are events without ids")
 	}
-	r.items(func() {
-		v := revised{Window: r.window(), revisions: make(map[string]int)}
-		if v.End <= a.line.gone || v.End > a.line.watermark || len(a.revised) > 0 && v.End <= a.revised[len(a.revised)-1].End {
-			r.fail("revisions of a window that can't have any")
-			return
-		}
-		r.items(func() {
-			key := r.text()
-			v.revisions[key] = int(r.uvarint()) //nolint:gosec // what does not fit is not written alike
-		})
-		a.revised = append(a.revised, v)
-	})
 }
 
 func (r *reader) slice(a *aligned, untils map[int64]int64) {
@@ -206,6 +214,9 @@ func (r *reader) slice(a *aligned, untils map[int64]int64) {
 	if s.events <= 0 {
 		r.fail("a window without events")
 		return
+	}
+	if r.idsInSlice {
+		r.ids(a.ids, s.events, s.last)
 	}
 	untils[s.last] += s.events
 	a.events += s.events

@@ -20,7 +20,8 @@ var ErrOtherWindows = errors.New("snapshot was made with other windows")
 
 const (
 	snapshotMagic   = "TMWE"
-	snapshotVersion = 2
+	snapshotVersion = 3 // of the layout: whoever changes that changes this, and lets the one before be read
+	versionInSlice  = 2 // had the ids of a slice behind its cells
 	checksumSize    = 4
 )
 
@@ -178,23 +179,26 @@ func (s *sessions) append(b []byte) []byte {
 
 // Restore returns an engine that goes on where the snapshot was taken. Windows and aggregate of cfg must be those of the snapshot
 // ([ErrOtherWindows]). All else may differ: it holds from the next event on, and the watermark does not go back. What a smaller Lateness
-// makes gone is gone at once; a larger one does not bring anything back.
+// makes gone is gone at once; a larger one does not bring anything back. Snapshots of every earlier layout are read from version 2 on.
 func Restore(cfg Config, snapshot []byte) (*Engine, error) {
 	e, err := New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	body, err := checkedBody(snapshot)
+	version, body, err := checkedBody(snapshot)
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{rest: body}
+	r := &reader{rest: body, idsInSlice: version == versionInSlice}
 	if windows, aggregate := r.text(), r.text(); r.err == nil && (windows != cfg.Windows.String() || aggregate != e.settings.aggregate.Name()) {
 		return nil, fmt.Errorf("%w: %s of %s; the query has %s of %s", ErrOtherWindows, aggregate, windows, e.settings.aggregate.Name(), cfg.Windows)
 	}
 	r.engine(e)
 	if err := r.done(ErrSnapshot); err != nil {
 		return nil, err
+	}
+	if version != snapshotVersion { // what it says is held to the present layout, whose rules are stricter
+		return Restore(cfg, e.Snapshot())
 	}
 	if !bytes.Equal(e.Snapshot(), snapshot) {
 		return nil, fmt.Errorf("%w: it is not as it would be written", ErrSnapshot)
@@ -203,20 +207,21 @@ func Restore(cfg Config, snapshot []byte) (*Engine, error) {
 	return e, nil
 }
 
-// checkedBody is what stands behind the version.
-func checkedBody(snapshot []byte) ([]byte, error) {
+// checkedBody is the version and what stands behind it.
+func checkedBody(snapshot []byte) (version byte, body []byte, err error) {
 	head := len(snapshotMagic) + 1
 	if len(snapshot) < head+checksumSize || string(snapshot[:len(snapshotMagic)]) != snapshotMagic {
-		return nil, fmt.Errorf("%w: does not begin as one", ErrSnapshot)
+		return 0, nil, fmt.Errorf("%w: does not begin as one", ErrSnapshot)
 	}
-	if v := snapshot[len(snapshotMagic)]; v != snapshotVersion {
-		return nil, fmt.Errorf("%w: version %d, this program reads %d", ErrSnapshot, v, snapshotVersion)
+	version = snapshot[len(snapshotMagic)]
+	if version != snapshotVersion && version != versionInSlice {
+		return 0, nil, fmt.Errorf("%w: version %d, this program reads %d and %d", ErrSnapshot, version, versionInSlice, snapshotVersion)
 	}
 	end := len(snapshot) - checksumSize
 	if binary.BigEndian.Uint32(snapshot[end:]) != crc32.Checksum(snapshot[:end], castagnoli) {
-		return nil, fmt.Errorf("%w: checksum differs", ErrSnapshot)
+		return 0, nil, fmt.Errorf("%w: checksum differs", ErrSnapshot)
 	}
-	return snapshot[head:end], nil
+	return version, snapshot[head:end], nil
 }
 
 // adopt lets the present configuration hold for what was restored.

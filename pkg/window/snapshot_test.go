@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -59,6 +61,9 @@ func kinds() []window.Config {
 	}
 }
 
+// kindNames are their names in testdata.
+func kindNames() []string { return []string{"tumbling", "hopping", "session", "calendar"} }
+
 // FuzzRestore feeds bodies with a right checksum, so that what is behind it is reached.
 func FuzzRestore(f *testing.F) {
 	for i, cfg := range kinds() {
@@ -66,6 +71,11 @@ func FuzzRestore(f *testing.F) {
 		f.Add(i, snapshot[:len(snapshot)-4])
 		snapshot = mustNew(f, cfg).Snapshot()
 		f.Add(i, snapshot[:len(snapshot)-4])
+		older, err := os.ReadFile(filepath.Join(snapshotsDir, kindNames()[i]+".2"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(i, older[:len(older)-4])
 	}
 	f.Fuzz(func(t *testing.T, kind int, body []byte) {
 		if kind < 0 || kind >= len(kinds()) {
