@@ -3,6 +3,7 @@
 package bus_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,13 +28,16 @@ type world struct {
 	behavior map[string]string // by event id: what its handling does
 	applied  map[string][]uint64
 	skipped  map[string]map[uint64]bool // discarded by an operator
+	edited   map[string]bool            // by event id: corrected, and not applied since
 	dead     map[string]bool            // members that must not do anything any more
 	broken   []string
 }
 
 func newWorld() *world {
-	return &world{behavior: make(map[string]string), applied: make(map[string][]uint64), skipped: make(map[string]map[uint64]bool), dead: make(map[string]bool)}
+	return &world{behavior: make(map[string]string), applied: make(map[string][]uint64), skipped: make(map[string]map[uint64]bool), edited: make(map[string]bool), dead: make(map[string]bool)}
 }
+
+const correctedCustomer = "corrected"
 
 // member is the handler of one member.
 func (w *world) member(name string) bus.Handler {
@@ -46,6 +50,9 @@ func (w *world) member(name string) bus.Handler {
 			w.mu.Lock()
 			return ctx.Err()
 		}
+		if w.corrected(d) {
+			return w.apply(d.Event.Key(), d.Event.Version)
+		}
 		switch w.behavior[d.Event.ID] {
 		case "permanent":
 			return fail.Permanent(errors.New("never"))
@@ -57,6 +64,21 @@ func (w *world) member(name string) bus.Handler {
 		}
 		return w.apply(d.Event.Key(), d.Event.Version)
 	}
+}
+
+// corrected reports whether the event has the payload of an edit. A replay must have it where there was one, and say so.
+func (w *world) corrected(d bus.Delivery) bool {
+	yes := bytes.Contains(d.Event.Data, []byte(correctedCustomer))
+	if d.Replay != nil && w.edited[d.Event.ID] && !yes {
+		w.broken = append(w.broken, fmt.Sprintf("%s, version %d: replayed without its correction", d.Event.Key(), d.Event.Version))
+	}
+	if said := d.Event.Extensions[events.ExtensionEdited] == "true"; said != yes {
+		w.broken = append(w.broken, fmt.Sprintf("%s, version %d: corrected %t, said to be corrected %t", d.Event.Key(), d.Event.Version, yes, said))
+	}
+	if yes {
+		delete(w.edited, d.Event.ID)
+	}
+	return yes
 }
 
 // apply is the lock: a repeat changes nothing, a gap is refused, and noted: the group must not let it come to that.
@@ -88,13 +110,17 @@ func (w *world) set(f func()) {
 // holds all the time, and in the end everything is applied or was discarded by an operator, with no letter left.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(rt *rapid.T) { (&run{fixture: newFixture(t, 2, single), T: rt, world: newWorld()}).play() })
+	schemas := registry(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		(&run{fixture: newFixture(t, 2, single), T: rt, schemas: schemas, world: newWorld()}).play()
+	})
 }
 
 type run struct {
 	*fixture
 	*rapid.T
 
+	schemas *events.Registry
 	world   *world
 	members []*liveMember
 	made    int
@@ -112,9 +138,9 @@ func (r *run) play() {
 	r.join()
 	steps := map[string]func(){
 		"publish": r.publish, "publish again": r.publish, "crash": r.crash, "take over": r.takeOver, "lose acknowledgements": r.rewind,
-		"replay": r.replay, "discard": r.discard, "note": r.note, "mend": r.mend,
+		"replay": r.replay, "discard": r.discard, "edit": r.edit, "note": r.note, "mend": r.mend,
 	}
-	names := []string{"publish", "publish again", "crash", "take over", "lose acknowledgements", "replay", "discard", "note", "mend"}
+	names := []string{"publish", "publish again", "crash", "take over", "lose acknowledgements", "replay", "discard", "edit", "note", "mend"}
 	for range rapid.IntRange(5, 25).Draw(r.T, "steps") {
 		steps[rapid.SampledFrom(names).Draw(r.T, "step")]()
 	}
@@ -257,6 +283,22 @@ func (r *run) discard() {
 		}
 	}
 	r.jobOf(deadletter.JobDiscard, heads)
+}
+
+// edit corrects payloads. What was corrected fails no more, and must not be replayed as it was. Handlers wait meanwhile, so that the model knows which of the two came first.
+func (r *run) edit() {
+	for _, l := range r.some() {
+		corrected := fmt.Appendf(nil, `{"order_id":%q,"customer_id":%q,"reason":"customer"}`, l.Key, correctedCustomer)
+		r.world.set(func() {
+			_, err := r.desk().Edit(context.Background(), r.schemas, l.ID, corrected, "model", "a correction")
+			switch {
+			case err == nil:
+				r.world.edited[l.EventID] = true
+			case !errors.Is(err, deadletter.ErrConflict) && !errors.Is(err, deadletter.ErrNotAllowed) && !errors.Is(err, deadletter.ErrNotFound):
+				r.T.Fatal(err)
+			}
+		})
+	}
 }
 
 func (r *run) note() {
