@@ -201,7 +201,7 @@ func (m *machine) load(t *rapid.T) {
 			t.Fatal(err)
 		}
 	}
-	if entry, err := m.entries.Get(context.Background(), subject); err == nil {
+	if entry, err := m.entries.Get(context.Background(), subject); err == nil && len(entry.Value()) > 0 {
 		m.seen[subject] = append(m.seen[subject], entry.Value())
 	}
 }
