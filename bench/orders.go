@@ -194,6 +194,7 @@ func startSystem(ctx context.Context, natsURL, dir string) (api http.Handler, st
 	}
 	s, err := system.New(system.Config{
 		HTTP: "127.0.0.1:0", GatewayAddr: "127.0.0.1:0", MailAddr: "127.0.0.1:0", Dir: dir, NATSURL: natsURL, Out: io.Discard, Provider: provider,
+		OrderDeadline: time.Hour, // else the deadlines of the orders of one measurement come due in the middle of the next
 	})
 	if err != nil {
 		return nil, nil, err
