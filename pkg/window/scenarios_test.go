@@ -73,8 +73,13 @@ func (c *row) scenario(t *testing.T) {
 		"P05": TestOrderWithinTheBoundDoesNotMatter, "P06": TestWatermarkAndRevisions, "P07": TestEveryEventHasOneVerdict, "P08": TestStateIsBounded,
 		"C05": TestRestoreKeepsWhoIsLate, "C06": TestRestoreDoesNotFireAgain, "C08": TestReplayGivesTheSameBytes,
 	}
+	switch c.ID {
+	case "C01", "C02", "C03", "C04", "C07", "C09", "C10":
+		t.Logf("about commits, which this package does not make; its part is P04: %s", c.Note)
+		properties[c.ID] = TestRestoreAnywhereChangesNothing
+	}
 	if properties[c.ID] == nil {
-		t.Skipf("about the service, where it is tested with a real process: %s", c.Note)
+		t.Skipf("in prose, and not one of this test's: %s", c.Note)
 	}
 	properties[c.ID](t)
 }
