@@ -30,7 +30,7 @@ const brokerDir = "TIDEMARK_TEST_BROKER_DIR"
 func TestBrokerProcess(t *testing.T) {
 	dir := os.Getenv(brokerDir)
 	if dir == "" {
-		t.Skip("runs as a child of TestLongTheBrokerIsKilled")
+		return // it is the child of TestLongTheBrokerIsKilled, and nothing by itself
 	}
 	port := server.RANDOM_PORT
 	if at := os.Getenv(brokerDir + "_PORT"); at != "" {
