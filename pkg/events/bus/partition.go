@@ -231,10 +231,8 @@ func (p *partition) accept(ctx context.Context, pull *puller) ending {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if p.letters.refused.Load() == 0 && !p.breaker.open.Load() {
-			if err := pull.want(p.window.free(pull.most)); err != nil {
-				p.log.DebugContext(ctx, "not asked for messages", "error", err)
-			}
+		if err := pull.want(p.room(pull.most)); err != nil {
+			p.log.DebugContext(ctx, "not asked for messages", "error", err)
 		}
 		select {
 		case m := <-pull.msgs:
@@ -252,6 +250,21 @@ func (p *partition) accept(ctx context.Context, pull *puller) ending {
 			return endStopped
 		}
 	}
+}
+
+// room is how many more events may be asked for. While the group pauses, that is none, but for one event to probe with where a new term has none: the events of the term before
+// were given back, and nobody would find out that what failed is well again.
+func (p *partition) room(most int) int {
+	free := p.window.free(most)
+	switch {
+	case p.letters.refused.Load() > 0:
+		return 0
+	case !p.breaker.open.Load():
+		return free
+	case free == p.window.size():
+		return 1
+	}
+	return 0
 }
 
 // takeWaiting takes m and what waits behind it, up to a number: after it the loop looks at the rest of the world again.

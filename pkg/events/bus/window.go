@@ -74,6 +74,8 @@ func (w *window) finish(t *task) {
 	}
 }
 
+func (w *window) size() int { return len(w.ring) }
+
 // free is how many more events fit. Where it is below enough, room is signalled when it has changed.
 func (w *window) free(enough int) int {
 	w.mu.Lock()
