@@ -61,6 +61,7 @@ var (
 	quoted    = regexp.MustCompile("\"(?:[^\"\\\\]|\\\\.)*\"|'[^']*'|`[^`]*`")
 	uuid      = regexp.MustCompile(`(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
 	longToken = regexp.MustCompile(`\b[A-Za-z0-9_-]*[0-9][A-Za-z0-9_-]*\b`) // a token with a digit in it: an id, a number, a hash
+	bareID    = regexp.MustCompile(`\b[a-z]{26}\b`)                         // one of ours (events.NewID) that happens to have no digit, as one in 200 does
 	spaces    = regexp.MustCompile(`\s+`)
 
 	email    = regexp.MustCompile(`(?i)[a-z0-9._%+'-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+`)
@@ -75,6 +76,7 @@ func normal(s string) string {
 	s = quoted.ReplaceAllString(s, `""`)
 	s = uuid.ReplaceAllString(s, "#")
 	s = longToken.ReplaceAllString(s, "#")
+	s = bareID.ReplaceAllString(s, "#")
 	return strings.TrimSpace(spaces.ReplaceAllString(s, " "))
 }
 

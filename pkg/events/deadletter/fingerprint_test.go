@@ -19,7 +19,10 @@ func TestFingerprint(t *testing.T) {
 		return c.Fingerprint()
 	}
 	same := map[string]string{
-		"other ids":  with(func(c *deadletter.Cause) { c.Err = errors.New(`order o-99: sku "B": 550 for 00aa91bc`) }),
+		"other ids": with(func(c *deadletter.Cause) { c.Err = errors.New(`order o-99: sku "B": 550 for 00aa91bc`) }),
+		"an id without a digit": with(func(c *deadletter.Cause) {
+			c.Err = errors.New(`order ltrrjfqkmtzpntosjxnzsercla: sku "B": 550 for 00aa91bc`)
+		}),
 		"a wrapping": with(func(c *deadletter.Cause) { c.Err = fmt.Errorf("%w", base.Err) }),
 	}
 	for name, got := range same {
