@@ -158,7 +158,10 @@ const (
 var children = map[string]func(url string) error{"": runChild, "effects": runEffects, "dies": runDyingChild, "replays": runReplayingChild}
 
 // runChild is the program that TestOrderAcrossKill kills: a member that publishes what it applies.
-func runChild(url string) error {
+func runChild(url string) error { return runTelling(url, 1, time.Millisecond) }
+
+// runTelling is a member that tells what it applies before it is done with it: the connection keeps the order, so nothing is settled that was not told.
+func runTelling(url string, partitions int, work time.Duration) error {
 	nc, err := nats.Connect(url)
 	if err != nil {
 		return err
@@ -167,10 +170,10 @@ func runChild(url string) error {
 	if err != nil {
 		return err
 	}
-	top := topology(1)
+	top := topology(partitions)
 	group, _ := top.Group("readers")
 	g, err := bus.NewGroup(bus.GroupConfig{Group: group, Handler: func(_ context.Context, d bus.Delivery) error {
-		time.Sleep(time.Millisecond) // work, not waiting
+		time.Sleep(work) // work, not waiting
 		return nc.Publish(childSubject, fmt.Appendf(nil, "%d %d %s", d.Sequence, d.Event.Version, d.Event.PartitionKey))
 	}}, bus.Deps{JS: js, Subjects: top.Subjects()})
 	if err != nil {
@@ -186,15 +189,7 @@ func TestOrderAcrossKill(t *testing.T) {
 	f := newFixture(t, 1, single)
 	const total, keys = 900, 20
 	r := newRecord()
-	if _, err := f.js.Conn().Subscribe(childSubject, func(m *nats.Msg) {
-		var d bus.Delivery
-		if _, err := fmt.Sscan(string(m.Data), &d.Sequence, &d.Event.Version, &d.Event.PartitionKey); err != nil {
-			t.Error(err)
-		}
-		r.add(d)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	f.hear(r)
 	kill := f.child()
 	mayRepeat := make(map[uint64]bool)
 	for i := range total {
@@ -222,6 +217,20 @@ func TestOrderAcrossKill(t *testing.T) {
 	t.Logf("%d calls for %d events, where %d might have been repeated", r.count(), total, len(mayRepeat))
 }
 
+// hear records what children say that they apply.
+func (f *fixture) hear(r *record) {
+	f.Helper()
+	if _, err := f.js.Conn().Subscribe(childSubject, func(m *nats.Msg) {
+		var d bus.Delivery
+		if _, err := fmt.Sscan(string(m.Data), &d.Sequence, &d.Event.Version, &d.Event.PartitionKey); err != nil {
+			f.Error(err)
+		}
+		r.add(d)
+	}); err != nil {
+		f.Fatal(err)
+	}
+}
+
 // child starts this test binary as a member and returns what kills it.
 func (f *fixture) child() (kill func()) {
 	f.Helper()
@@ -238,6 +247,11 @@ func (f *fixture) child() (kill func()) {
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		f.Fatal(err)
 	}
+	return f.killer(cmd)
+}
+
+// killer kills a process that was started, once, at the latest with the test.
+func (f *fixture) killer(cmd *exec.Cmd) (kill func()) {
 	killed := false
 	kill = func() {
 		if killed {

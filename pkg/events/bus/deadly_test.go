@@ -65,15 +65,7 @@ func TestDeadlyEvent(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t, partitions, single)
 			r := newRecord()
-			if _, err := f.js.Conn().Subscribe(childSubject, func(m *nats.Msg) {
-				var d bus.Delivery
-				if _, err := fmt.Sscan(string(m.Data), &d.Sequence, &d.Event.Version, &d.Event.PartitionKey); err != nil {
-					t.Error(err)
-				}
-				r.add(d)
-			}); err != nil {
-				t.Fatal(err)
-			}
+			f.hear(r)
 			for i := range 5 {
 				f.publish("before" + strconv.Itoa(i))
 			}
@@ -170,24 +162,5 @@ func (f *fixture) crashes() (out []string) {
 	return out
 }
 
-// runReplayingChild is a member that tells what it applies before it is done with it: the connection keeps the order, so nothing is resolved that was not told.
-func runReplayingChild(url string) error {
-	nc, err := nats.Connect(url)
-	if err != nil {
-		return err
-	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return err
-	}
-	top := topology(4)
-	group, _ := top.Group("readers")
-	g, err := bus.NewGroup(bus.GroupConfig{Group: group, Handler: func(_ context.Context, d bus.Delivery) error {
-		time.Sleep(10 * time.Millisecond) // work, not waiting
-		return nc.Publish(childSubject, fmt.Appendf(nil, "%d %d %s", d.Sequence, d.Event.Version, d.Event.PartitionKey))
-	}}, bus.Deps{JS: js, Subjects: top.Subjects()})
-	if err != nil {
-		return err
-	}
-	return g.Run(context.Background())
-}
+// runReplayingChild is the member that TestJobSurvivesKill kills.
+func runReplayingChild(url string) error { return runTelling(url, 4, 10*time.Millisecond) }

@@ -3,15 +3,11 @@
 package bus_test
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
-	"github.com/tidemark/tidemark/pkg/events/bus"
 	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
@@ -24,15 +20,7 @@ func TestJobSurvivesKill(t *testing.T) {
 	const total = 400
 	f.parkMany(total, 80)
 	r := newRecord()
-	if _, err := f.js.Conn().Subscribe(childSubject, func(m *nats.Msg) {
-		var d bus.Delivery
-		if _, err := fmt.Sscan(string(m.Data), &d.Sequence, &d.Event.Version, &d.Event.PartitionKey); err != nil {
-			t.Error(err)
-		}
-		r.add(d)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	f.hear(r)
 	job := f.job(deadletter.JobReplay)
 	mayRepeat := make(map[uint64]bool)
 	for _, upTo := range []int{total / 5, total / 2} {
@@ -74,15 +62,5 @@ func (f *fixture) replayer() (kill func()) {
 	if err := cmd.Start(); err != nil {
 		f.Fatal(err)
 	}
-	killed := false
-	kill = func() {
-		if killed {
-			return
-		}
-		killed = true
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // says that it was killed
-	}
-	f.Cleanup(kill)
-	return kill
+	return f.killer(cmd)
 }
