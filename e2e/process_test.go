@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -180,15 +181,26 @@ func (u *up) again(t *testing.T) {
 	u.awaitLine(30*time.Second, "ready")
 }
 
+// freeAddr is an address to listen on that stays free until it is. The system lends the ports of its ephemeral range to whoever connects out, so
+// one that was free a moment ago may be taken; these lie below it, and each test process has a hundred of its own.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const lowest, each, processes = 20_000, 100, 120 // Linux lends from 32768 on
+	base := lowest + os.Getpid()%processes*each
+	for range each {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(base+int(lastPort.Add(1)%each)))
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
+		if err == nil {
+			_ = l.Close()
+			return addr
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
+
+// lastPort is a counter, so that no two tests of this process are given the same port.
+var lastPort atomic.Int64
 
 // get reads JSON from the API into v and returns the status.
 func get(t *testing.T, url string, v any) int {
