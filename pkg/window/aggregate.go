@@ -18,8 +18,9 @@ type Aggregate interface {
 // Accumulator is the value of one key in one window, or in a part of one, while it is gathered. What comes out may depend on what was put in, but not on
 // the order: the engine adds events as they come, and puts parts together as windows need them.
 type Accumulator interface {
-	// Add takes one event's [Event.Item] and [Event.Value].
-	Add(item string, value int64)
+	// Add takes an event: its [Event.Parts], or the one part that [Event.Item] and [Event.Value] are. They are the caller's, to be read only, and so are their
+	// texts, which may be pieces of something large.
+	Add(event []Part)
 	// Merge adds what another accumulator of the same aggregate has, which stays as it is.
 	Merge(other Accumulator)
 	// Value is what there is so far. It is not asked before the first event.
@@ -58,7 +59,7 @@ func (v Value) Equal(o Value) bool {
 // Count is how many events there are.
 func Count() Aggregate { return simple{"count", func() Accumulator { return new(count) }} }
 
-// Sum is the sum of [Event.Value].
+// Sum is the sum of [Event.Value]. It and those below take each of [Event.Parts] where an event has them.
 func Sum() Aggregate { return simple{"sum", func() Accumulator { return new(sum) }} }
 
 // Min is the smallest [Event.Value].
@@ -87,7 +88,7 @@ var errAccumulator = errors.New("not the content of this accumulator")
 
 type count struct{ n int64 }
 
-func (c *count) Add(string, int64)       { c.n++ }
+func (c *count) Add([]Part)              { c.n++ }
 func (c *count) Merge(other Accumulator) { c.n += other.(*count).n } //nolint:errcheck // of the same aggregate
 func (c *count) Value() Value            { return Value{Number: c.n} }
 func (c *count) Append(b []byte) []byte  { return binary.AppendVarint(b, c.n) }
@@ -100,7 +101,12 @@ func (c *count) Restore(b []byte) error {
 
 type sum struct{ total wide }
 
-func (s *sum) Add(_ string, v int64)   { s.total.add(v) }
+func (s *sum) Add(event []Part) {
+	for i := range event {
+		s.total.add(event[i].Value)
+	}
+}
+
 func (s *sum) Merge(other Accumulator) { s.total.merge(other.(*sum).total) } //nolint:errcheck // of the same aggregate
 func (s *sum) Value() Value            { return Value{Number: s.total.int64()} }
 func (s *sum) Append(b []byte) []byte  { return s.total.append(b) }
@@ -118,7 +124,13 @@ type extreme struct {
 	any      bool
 }
 
-func (e *extreme) Add(_ string, v int64) {
+func (e *extreme) Add(event []Part) {
+	for i := range event {
+		e.add(event[i].Value)
+	}
+}
+
+func (e *extreme) add(v int64) {
 	if !e.any || e.smallest && v < e.v || !e.smallest && v > e.v {
 		e.v, e.any = v, true
 	}
@@ -126,7 +138,7 @@ func (e *extreme) Add(_ string, v int64) {
 
 func (e *extreme) Merge(other Accumulator) {
 	if o := other.(*extreme); o.any { //nolint:errcheck // of the same aggregate
-		e.Add("", o.v)
+		e.add(o.v)
 	}
 }
 
@@ -144,9 +156,11 @@ type mean struct {
 	n     int64
 }
 
-func (m *mean) Add(_ string, v int64) {
-	m.total.add(v)
-	m.n++
+func (m *mean) Add(event []Part) {
+	for i := range event {
+		m.total.add(event[i].Value)
+	}
+	m.n += int64(len(event))
 }
 
 func (m *mean) Merge(other Accumulator) {

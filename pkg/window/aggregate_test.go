@@ -15,11 +15,6 @@ import (
 	"github.com/tidemark/tidemark/pkg/window"
 )
 
-type added struct {
-	item  string
-	value int64
-}
-
 // clamp is n, or the end of int64 that it passes.
 func clamp(n *big.Int) int64 {
 	switch {
@@ -39,18 +34,19 @@ func round(total *big.Int, n int) int64 {
 }
 
 // expected is each aggregate in big numbers.
-func expected(all []added) map[string]window.Value {
+func expected(events [][]window.Part) map[string]window.Value {
+	all := slices.Concat(events...)
 	total := new(big.Int)
-	least, most := all[0].value, all[0].value
+	least, most := all[0].Value, all[0].Value
 	items := make(map[string]*big.Int)
 	for _, a := range all {
-		v := big.NewInt(a.value)
+		v := big.NewInt(a.Value)
 		total.Add(total, v)
-		least, most = min(least, a.value), max(most, a.value)
-		if items[a.item] == nil {
-			items[a.item] = new(big.Int)
+		least, most = min(least, a.Value), max(most, a.Value)
+		if items[a.Item] == nil {
+			items[a.Item] = new(big.Int)
 		}
-		items[a.item].Add(items[a.item], v)
+		items[a.Item].Add(items[a.Item], v)
 	}
 	names := slices.SortedFunc(maps.Keys(items), func(a, b string) int { return cmp.Or(items[b].Cmp(items[a]), cmp.Compare(a, b)) })
 	top := window.Value{Number: clamp(total)}
@@ -58,7 +54,7 @@ func expected(all []added) map[string]window.Value {
 		top.Top = append(top.Top, window.Rank{Item: item, Sum: clamp(items[item])})
 	}
 	return map[string]window.Value{
-		"count": {Number: int64(len(all))}, "sum": {Number: clamp(total)}, "min": {Number: least}, "max": {Number: most},
+		"count": {Number: int64(len(events))}, "sum": {Number: clamp(total)}, "min": {Number: least}, "max": {Number: most},
 		"mean": {Number: round(total, len(all))}, "top(2)": top,
 	}
 }
@@ -69,11 +65,15 @@ func TestAggregates(t *testing.T) {
 	aggregates := []window.Aggregate{window.Count(), window.Sum(), window.Min(), window.Max(), window.Mean(), window.Top(2)}
 	extremes := rapid.SampledFrom([]int64{math.MaxInt64, math.MinInt64, math.MaxInt64 - 1, -1, 0, 1})
 	rapid.Check(t, func(t *rapid.T) {
-		all := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) added {
-			return added{rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "item"), rapid.OneOf(extremes, rapid.Int64Range(-9, 9), rapid.Int64()).Draw(t, "value")}
-		}), 1, 20).Draw(t, "events")
+		part := rapid.Custom(func(t *rapid.T) window.Part {
+			return window.Part{
+				Item:  rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "item"),
+				Value: rapid.OneOf(extremes, rapid.Int64Range(-9, 9), rapid.Int64()).Draw(t, "value"),
+			}
+		})
+		all := rapid.SliceOfN(rapid.SliceOfN(part, 1, 4), 1, 20).Draw(t, "events")
 		want := expected(all)
-		parts := make([][]added, rapid.IntRange(1, 4).Draw(t, "parts"))
+		parts := make([][][]window.Part, rapid.IntRange(1, 4).Draw(t, "parts"))
 		for _, a := range all {
 			i := rapid.IntRange(0, len(parts)-1).Draw(t, "part")
 			parts[i] = append(parts[i], a)
@@ -81,12 +81,12 @@ func TestAggregates(t *testing.T) {
 		for _, aggregate := range aggregates {
 			whole, straight := aggregate.New(), aggregate.New()
 			for _, a := range rapid.Permutation(all).Draw(t, "order") {
-				straight.Add(a.item, a.value)
+				straight.Add(a)
 			}
 			for _, part := range parts {
 				acc := aggregate.New()
 				for _, a := range part {
-					acc.Add(a.item, a.value)
+					acc.Add(a)
 				}
 				if len(part) > 0 {
 					again := aggregate.New()
@@ -112,7 +112,7 @@ func TestMergeOfNothing(t *testing.T) {
 	t.Parallel()
 	for _, aggregate := range []window.Aggregate{window.Min(), window.Max(), window.Mean(), window.Top(1)} {
 		acc := aggregate.New()
-		acc.Add("x", 5)
+		acc.Add([]window.Part{{Item: "x", Value: 5}})
 		acc.Merge(aggregate.New())
 		if got := acc.Value().Number; got != 5 {
 			t.Errorf("%s is %d, want 5", aggregate.Name(), got)
@@ -124,7 +124,7 @@ func TestRestoreOfAccumulatorRefuses(t *testing.T) {
 	t.Parallel()
 	for _, aggregate := range []window.Aggregate{window.Count(), window.Sum(), window.Min(), window.Mean(), window.Top(1)} {
 		acc := aggregate.New()
-		acc.Add("x", 5)
+		acc.Add([]window.Part{{Item: "x", Value: 5}})
 		good := acc.Append(nil)
 		for _, bad := range [][]byte{nil, good[:len(good)-1], append(bytes.Clone(good), 0)} {
 			if err := aggregate.New().Restore(bad); err == nil {
@@ -149,7 +149,7 @@ func (d *items) ranking() window.Accumulator {
 	return d.Accumulator
 }
 
-func (d *items) Add(item string, _ int64)       { d.ranking().Add(item, 0) }
+func (d *items) Add(event []window.Part)        { d.ranking().Add(event) }
 func (d *items) Merge(other window.Accumulator) { d.ranking().Merge(other.(*items).ranking()) }
 func (d *items) Value() window.Value {
 	return window.Value{Number: int64(len(d.ranking().Value().Top))}

@@ -58,7 +58,7 @@ func (a *aligned) add(ev *Event, hash id, slot *remembered, out *Outcome) Verdic
 	if c == nil {
 		c = a.newCell(s, ev.Key)
 	}
-	c.add(ev)
+	c.add(ev.Parts)
 	s.events++
 	a.events++
 	a.ids.put(slot, hash, s.last)

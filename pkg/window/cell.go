@@ -12,9 +12,9 @@ type cell struct {
 	value Accumulator
 }
 
-func (c *cell) add(ev *Event) {
+func (c *cell) add(event []Part) {
 	c.count++
-	c.value.Add(ev.Item, ev.Value)
+	c.value.Add(event)
 }
 
 func (c *cell) merge(o *cell) {

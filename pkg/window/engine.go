@@ -10,6 +10,7 @@ type Engine struct {
 	ids      memory
 	aligned  *aligned  // one of the two is there
 	sessions *sessions //
+	single   [1]Part
 	counts   [verdicts]uint64
 }
 
@@ -61,6 +62,7 @@ func (e *Engine) take(ev *Event, out *Outcome) Verdict {
 		return FutureSkew
 	}
 	e.line.live(ev.Partition)
+	ev.Parts = ev.parts(&e.single)
 	var v Verdict
 	if e.sessions != nil {
 		v = e.sessions.add(ev, hash, slot, out)

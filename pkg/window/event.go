@@ -13,12 +13,30 @@ type Event struct {
 	Item string
 	// Value is what [Sum] and others take.
 	Value int64
+	// Parts are several items with their values, in place of Item and Value: an order with its lines. The event is one all the same: it has one id, is in all its
+	// windows with all its parts or in none, and counts once.
+	Parts []Part
 	// Time is event time, epoch milliseconds.
 	Time int64
 	// Stored is when the log stored the event, epoch milliseconds: the engine's only clock. A step back is ignored (the running maximum holds).
 	Stored int64
 	// Partition is the partition of the log that holds the event, 0 or more and less than [Config.Partitions].
 	Partition int
+}
+
+// Part is what an event adds to its windows: an item and a value.
+type Part struct {
+	Item  string
+	Value int64
+}
+
+// parts are what the event adds, one or more. Of an event that does not list them it is its Item and Value, for which single has room.
+func (ev *Event) parts(single *[1]Part) []Part {
+	if len(ev.Parts) > 0 {
+		return ev.Parts
+	}
+	single[0] = Part{Item: ev.Item, Value: ev.Value}
+	return single[:]
 }
 
 // Verdict is what became of an event. The texts of those that are [Verdict.Late] are part of the contract of the late stream.

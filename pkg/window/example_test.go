@@ -172,6 +172,19 @@ func ExampleTop() {
 	// 9 units: [{mug 4} {teapot 3}]
 }
 
+// An order with several lines is one event with several parts: it counts once, and each line adds to its article.
+func ExampleEvent_parts() {
+	best := must(window.New(window.Config{Windows: window.Tumbling(time.Minute, 0), Aggregate: window.Top(2)}))
+	for i, lines := range [][]window.Part{{{Item: "teapot", Value: 1}, {Item: "mug", Value: 4}}, {{Item: "teapot", Value: 2}, {Item: "spoon", Value: 2}}} {
+		best.Apply(window.Event{ID: fmt.Sprint("order-", i), Parts: lines, Time: at("09:00:30"), Stored: at("09:00:30")})
+	}
+	for _, r := range best.End() {
+		fmt.Println(r.Count, "orders,", r.Value.Number, "units:", r.Value.Top)
+	}
+	// Output:
+	// 2 orders, 9 units: [{mug 4} {teapot 3}]
+}
+
 // A micro-batch says of each window what there is to say at its end.
 func ExampleCoalesce() {
 	orders := must(window.New(window.Config{Windows: window.Tumbling(time.Minute, 0), Lateness: time.Hour}))

@@ -90,14 +90,20 @@ func anyLog(t *rapid.T, s spec, alike bool) []input {
 		behind, later int64
 		value         int64
 		partition     int64
+		parts         []window.Part
 	}
+	anyItem := rapid.SampledFrom([]string{"x", "", "y", "z"})
+	anyPart := rapid.Custom(func(t *rapid.T) window.Part {
+		return window.Part{Item: anyItem.Draw(t, "item of part"), Value: rapid.Int64Range(-5, 5).Draw(t, "value of part")}
+	})
 	length := rapid.SampledFrom([]int{0, 5, 40, 80}).Draw(t, "length") // on its own rapid makes them short
 	steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		return step{
 			tick: rapid.IntRange(0, 9).Draw(t, "tick") == 0, id: rapid.IntRange(0, 60).Draw(t, "id"),
-			key: rapid.SampledFrom([]string{"a", "a", "a", "", "b"}).Draw(t, "key"), item: rapid.SampledFrom([]string{"x", "", "y", "z"}).Draw(t, "item"),
+			key: rapid.SampledFrom([]string{"a", "a", "a", "", "b"}).Draw(t, "key"), item: anyItem.Draw(t, "item"),
 			behind: rapid.Int64Range(-25, 12).Draw(t, "behind"), later: rapid.Int64Range(-2, 5).Draw(t, "later"), value: rapid.Int64Range(-5, 5).Draw(t, "value"),
 			partition: rapid.Int64Range(0, int64(len(s.bounds)-1)).Draw(t, "partition"),
+			parts:     rapid.OneOf(rapid.Just([]window.Part(nil)), rapid.SliceOfN(anyPart, 1, 4)).Draw(t, "parts"),
 		}
 	}), length, length).Draw(t, "log")
 	first := make(map[string]window.Event)
@@ -110,6 +116,7 @@ func anyLog(t *rapid.T, s spec, alike bool) []input {
 		}
 		ev := window.Event{
 			ID: fmt.Sprint(st.id), Key: st.key, Item: st.item, Value: st.value, Time: stored + unit*st.behind, Stored: stored, Partition: int(st.partition),
+			Parts: st.parts,
 		}
 		if st.id == 0 {
 			ev.ID = ""

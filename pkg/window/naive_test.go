@@ -301,10 +301,18 @@ func (s *spec) value(events []window.Event) window.Value {
 	var total int64
 	least, most := int64(math.MaxInt64), int64(math.MinInt64)
 	sums := make(map[string]int64)
+	var values int
 	for _, ev := range events {
-		total += ev.Value
-		least, most = min(least, ev.Value), max(most, ev.Value)
-		sums[ev.Item] += ev.Value
+		parts := ev.Parts
+		if parts == nil {
+			parts = []window.Part{{Item: ev.Item, Value: ev.Value}}
+		}
+		for _, p := range parts {
+			values++
+			total += p.Value
+			least, most = min(least, p.Value), max(most, p.Value)
+			sums[p.Item] += p.Value
+		}
 	}
 	switch s.aggregate {
 	case "count":
@@ -316,7 +324,7 @@ func (s *spec) value(events []window.Event) window.Value {
 	case "max":
 		return window.Value{Number: most}
 	case "mean":
-		return window.Value{Number: int64(math.Round(float64(total) / float64(len(events))))} // halves away from zero
+		return window.Value{Number: int64(math.Round(float64(total) / float64(values)))} // halves away from zero
 	}
 	v := window.Value{Number: total}
 	for item, sum := range sums {

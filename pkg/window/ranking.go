@@ -13,13 +13,15 @@ type ranking struct {
 	items map[string]wide
 }
 
-func (r *ranking) Add(item string, v int64) {
-	s, known := r.items[item]
-	s.add(v)
-	if !known {
-		item = strings.Clone(item) // the caller's may be a piece of something large
+func (r *ranking) Add(event []Part) {
+	for _, p := range event {
+		s, known := r.items[p.Item]
+		s.add(p.Value)
+		if !known {
+			p.Item = strings.Clone(p.Item)
+		}
+		r.items[p.Item] = s
 	}
-	r.items[item] = s
 }
 
 func (r *ranking) Merge(other Accumulator) {

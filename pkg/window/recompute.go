@@ -44,8 +44,7 @@ type recomputed struct {
 
 type keptEvent struct {
 	time  int64
-	item  string
-	value int64
+	parts []Part
 }
 
 // NewRecompute begins a recomputation of windows that end at gone or before.
@@ -117,7 +116,7 @@ func (r *Recompute) add(w Window, ev *Event) {
 	hash := hashID(ev.ID)
 	if _, seen := c.ids[hash]; !seen {
 		c.ids[hash] = struct{}{}
-		c.add(ev)
+		c.add(ev.parts(new([1]Part)))
 	}
 }
 
@@ -130,7 +129,11 @@ func (r *Recompute) keep(ev *Event) {
 	}
 	if hash := hashID(ev.ID); !known[hash] {
 		known[hash] = true
-		r.events[ev.Key] = append(r.events[ev.Key], keptEvent{ev.Time, strings.Clone(ev.Item), ev.Value})
+		parts := slices.Clone(ev.parts(new([1]Part)))
+		for i := range parts {
+			parts[i].Item = strings.Clone(parts[i].Item)
+		}
+		r.events[ev.Key] = append(r.events[ev.Key], keptEvent{ev.Time, parts})
 	}
 }
 
@@ -261,7 +264,7 @@ func (r *Recompute) sessionsOf(key string) []recomputedSession {
 		}
 		s := &all[len(all)-1]
 		s.End = max(s.End, own.End)
-		s.add(&Event{Item: ev.item, Value: ev.value})
+		s.add(ev.parts)
 	}
 	return all
 }

@@ -80,7 +80,7 @@ func (s *sessions) add(ev *Event, hash id, slot *remembered, out *Outcome) Verdi
 	} else {
 		l = s.merge(k, from, to, own, out)
 	}
-	l.add(ev)
+	l.add(ev.Parts)
 	l.ids = append(l.ids, hash)
 	s.events++
 	s.ids.put(slot, hash, endOfTime)
