@@ -68,6 +68,23 @@ func (w Windows) String() string {
 	return fmt.Sprintf("Windows(%d)", w.kind)
 }
 
+// Lengths are how long a window is and how far apart windows start: the same, except for hopping windows. Of sessions both are the gap, of calendar windows
+// 24 hours, 7 and 31 times that.
+func (w Windows) Lengths() (size, slide time.Duration) {
+	const day = 24 * time.Hour
+	switch w.kind {
+	case unset:
+	case hopping:
+		return w.size, w.slide
+	case tumbling, session:
+		return w.size, w.size
+	case calendar:
+		long := map[Unit]time.Duration{Day: day, Week: 7 * day, Month: 31 * day}[w.unit]
+		return long, long
+	}
+	return 0, 0
+}
+
 // Of are the windows that hold the time t, in epoch milliseconds, ascending. For sessions it is the one that an event at t opens. The windows
 // must be valid ([Config.Validate]). At the far ends of int64, 292 million years from here, windows are cut off.
 func (w Windows) Of(t int64) []Window {
