@@ -35,6 +35,7 @@ type shop struct {
 	clicks   []events.Event
 	pending  int // reads of an order before it is confirmed
 	nats     string
+	windows  []client.Projection // of analytics: one a look, the last one again and again
 
 	fault func(r *http.Request) (status int, after bool) // status 0: none; 1: hang up; after: the work is done first
 }
@@ -114,6 +115,11 @@ func (s *shop) serve(w http.ResponseWriter, r *http.Request, body []byte) {
 		answer(w, http.StatusAccepted, map[string]int{"accepted": len(evs)})
 	case path == "/v1/system" && s.nats != "":
 		answer(w, http.StatusOK, map[string]string{"nats_url": s.nats})
+	case path == "/v1/projections/windows" && len(s.windows) > 0:
+		answer(w, http.StatusOK, s.windows[0])
+		if len(s.windows) > 1 {
+			s.windows = s.windows[1:]
+		}
 	case strings.HasSuffix(path, "/events"):
 		key := strings.TrimSuffix(strings.TrimPrefix(path, "/v1/orders/id-"), "/events")
 		answer(w, http.StatusOK, map[string]any{"items": []client.OrderEvent{{Version: 1, StoredAt: s.stored[key]}}})

@@ -37,9 +37,15 @@ type Config struct {
 
 	Rate float64       // made-up events a second, one order to nine clicks
 	For  time.Duration // how long to make them up
-	Seed uint64        // of the made-up input
+	Seed uint64        // of the made-up input, and of delays
 
 	Poison float64 // share of the made-up events that can't be processed, 0 to 0.2: see [PoisonSKU]
+	Twice  float64 // share of the made-up clicks that are stored twice under one id, 0 to 1
+
+	// Late delays what is sent, by random times that follow from Seed. A file keeps its event times, and invoices are sent in the order of event time and delay; with a
+	// speed also so much later. Made-up events are sent when they are due, and dated so much earlier.
+	Late        bool
+	LateStretch float64 // how many times longer the delays are; default 3,600 for a file, 1 for made-up input
 }
 
 // Validate reports every error of the configuration, joined. Each wraps [ErrUsage].
@@ -55,7 +61,10 @@ func (c Config) Validate() error {
 	must(c.Stock >= 0, "stock: is %d, must be 0 or more", c.Stock)
 	must(c.Limit >= 0, "limit: is %d, must be 0 or more", c.Limit)
 	must(c.InFlight >= 0 && c.InFlight <= maxInFlight, "in flight: is %d, must be 1 to %d", c.InFlight, maxInFlight)
+	must(c.LateStretch == 0 || c.Late, "late stretch: is of late input only")
+	must(c.LateStretch == 0 || c.LateStretch > 0 && c.LateStretch <= maxStretch, "late stretch: is %g, must be above 0 and at most %d", c.LateStretch, maxStretch)
 	if c.CSV != "" {
+		must(c.Twice == 0, "twice: is of made-up input, a file has no clicks")
 		must(c.Rate == 0 && c.For == 0, "rate, for: are of made-up input, not of a file")
 		must(c.Poison == 0, "poison: is of made-up input, not of a file")
 		return errors.Join(errs...)
@@ -64,6 +73,7 @@ func (c Config) Validate() error {
 	must(c.Limit == 0, "limit: is of a file; made-up input has a rate and a time")
 	must(c.Rate > 0 && c.Rate <= 1e6, "rate: is %g, must be above 0 and at most 1,000,000 events a second (or name a file to load)", c.Rate)
 	must(c.Poison >= 0 && c.Poison <= maxPoison, "poison: is %g, must be 0 to %g", c.Poison, maxPoison)
+	must(c.Twice >= 0 && c.Twice <= 1, "twice: is %g, must be 0 to 1", c.Twice)
 	must(c.For > 0, "for: is %s, must be a time such as 30s", c.For)
 	return errors.Join(errs...)
 }
@@ -91,8 +101,17 @@ func (c Config) withDefaults() Config {
 	if c.CSV == "" && c.Stock == 0 {
 		c.Stock = madeStock
 	}
+	if c.Late && c.LateStretch == 0 {
+		c.LateStretch = madeStretch
+		if c.CSV != "" {
+			c.LateStretch = fileStretch
+		}
+	}
 	return c
 }
+
+// delays are those of the run. The configuration must have its defaults.
+func (c Config) delays() delays { return delays{seed: c.Seed, stretch: c.LateStretch} }
 
 // run is the part of an idempotency key that tells one run from another.
 func (c Config) run() string { return c.Start.Format(time.RFC3339Nano) }

@@ -20,6 +20,7 @@ const (
 	clickWait    = 200 * time.Millisecond // a click waits no longer for others to travel with
 	madeSKUs     = 60
 	madeShoppers = 400
+	loadSource   = "/tidemark/load"
 )
 
 // maker makes up events. Each follows from the seed and its number alone, so the same run can be made up again.
@@ -30,10 +31,19 @@ type maker struct {
 	rate   float64
 	number int // of events
 	poison float64
+	twice  float64
+	delays delays
 }
 
 func newMaker(cfg Config) maker {
-	return maker{seed: cfg.Seed, run: cfg.run(), start: cfg.Start, rate: cfg.Rate, number: int(cfg.For.Seconds() * cfg.Rate), poison: cfg.Poison}
+	m := maker{
+		seed: cfg.Seed, run: cfg.run(), start: cfg.Start, rate: cfg.Rate, number: int(cfg.For.Seconds() * cfg.Rate), poison: cfg.Poison, twice: cfg.Twice,
+		delays: cfg.delays(),
+	}
+	if cfg.Late {
+		m.run += fmt.Sprintf("-late%g", cfg.LateStretch) // dated otherwise, so another run
+	}
+	return m
 }
 
 func (m maker) isOrder(n int) bool { return n%everyTenth == 0 }
@@ -41,10 +51,13 @@ func (m maker) isOrder(n int) bool { return n%everyTenth == 0 }
 // orders is how many of the events are orders.
 func (m maker) orders() int { return (m.number + everyTenth - 1) / everyTenth }
 
-// at is when event n happens, and is sent.
+// at is when event n is sent.
 func (m maker) at(n int) time.Time {
 	return m.start.Add(time.Duration(float64(n) / m.rate * float64(time.Second)))
 }
+
+// happened is event n's time: its delay before it is sent. So the rate stays what was asked for, and nobody waits for the longest delay.
+func (m maker) happened(n int) time.Time { return m.at(n).Add(-m.delays.of(n)) }
 
 func (m maker) key(kind string, n int) string {
 	return fmt.Sprintf("made-%d-%s-%s-%d", m.seed, m.run, kind, n)
@@ -75,7 +88,7 @@ func madePrice(i int) events.Minor { return events.Minor(85 + 37*i) }
 
 func (m maker) order(n int) client.NewOrder {
 	r := m.random(n)
-	o := client.NewOrder{Currency: "GBP", PlacedAt: m.at(n)}
+	o := client.NewOrder{Currency: "GBP", PlacedAt: m.happened(n)}
 	if r.IntN(4) > 0 { // the others are guests
 		o.Customer = strconv.Itoa(10_000 + r.IntN(madeShoppers))
 		o.Email = o.Customer + "@customers.example"
@@ -101,7 +114,7 @@ func (m maker) click(n int) (events.Event, error) {
 	user := strconv.Itoa(10_000 + r.IntN(madeShoppers))
 	platforms := [...]string{"web", "mobile", "iot"}
 	click := events.PageClicked{User: user, Page: "/p/" + events.Token(madeSKU(r.IntN(madeSKUs))), Platform: platforms[r.IntN(len(platforms))]}
-	ev, err := events.New("/tidemark/load", events.TypePageClicked, user, m.at(n), click)
+	ev, err := events.New(loadSource, events.TypePageClicked, user, m.happened(n), click)
 	ev.ID = m.key("click", n)
 	ev.CorrelationID = ""
 	return ev, err
@@ -116,7 +129,9 @@ func (s *sender) made(ctx context.Context, m maker, inFlight int) error {
 	}, func(clicks []events.Event) {
 		group.Go(func() error { return s.click(sending, clicks) })
 	}, func(n int) {
-		group.Go(func() error { return s.poisonClick(sending, m.poisonClickMessage(s.producer, n)) })
+		group.Go(func() error { return s.storePoison(sending, m.poisonClickMessage(s.producer, n)) })
+	}, func(click *events.Event) {
+		group.Go(func() error { return s.storeAgain(sending, click) })
 	})
 	if waitErr := group.Wait(); waitErr != nil {
 		return waitErr // the reason why the making ended, if it did
@@ -134,9 +149,10 @@ func (s *sender) placeMade(ctx context.Context, m maker, n int) error {
 	return err
 }
 
-// each makes up the events at their times and hands on orders and poison one by one and clicks in batches.
-func (m maker) each(ctx context.Context, order func(n int), send func([]events.Event), poison func(n int)) error {
+// each makes up the events when they are to be sent, and hands on orders and poison one by one and clicks in batches, those that are stored twice once more by themselves.
+func (m maker) each(ctx context.Context, order func(n int), send func([]events.Event), poison func(n int), again func(*events.Event)) error {
 	var clicks []events.Event
+	var oldest time.Time // when the first of clicks was made up
 	flush := func() {
 		if len(clicks) > 0 {
 			send(clicks)
@@ -145,7 +161,7 @@ func (m maker) each(ctx context.Context, order func(n int), send func([]events.E
 	}
 	for n := range m.number {
 		at := m.at(n)
-		if len(clicks) == clickBatch || len(clicks) > 0 && at.Sub(clicks[0].Time) > clickWait {
+		if len(clicks) == clickBatch || len(clicks) > 0 && at.Sub(oldest) > clickWait {
 			flush()
 		}
 		if err := sleep(ctx, time.Until(at)); err != nil {
@@ -163,7 +179,13 @@ func (m maker) each(ctx context.Context, order func(n int), send func([]events.E
 		if err != nil {
 			return fmt.Errorf("make up click: %w", err)
 		}
+		if len(clicks) == 0 {
+			oldest = at
+		}
 		clicks = append(clicks, click)
+		if crosses(clickNumber(n), m.twice) {
+			again(&click)
+		}
 	}
 	flush()
 	return nil

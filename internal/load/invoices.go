@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,10 @@ type plan struct {
 	lines    map[string]int // by invoice
 	skus     []string       // in the order in which they are met
 	invoices int
+
+	first  time.Time // of the first invoice
+	delays delays
+	turns  []int // of late invoices, by their place in the file; nil: they are sent in the order of the file
 }
 
 // invoice is all lines of one invoice; its time and customer are those of its first line.
@@ -27,6 +32,9 @@ type invoice struct {
 	customer string
 	lines    []client.Line
 	missing  int // lines that are still to come
+
+	due  time.Time // when it is sent, on the file's clock: its time and its delay
+	turn int       // its place in the order of sending
 }
 
 func (v *invoice) order() client.NewOrder {
@@ -38,9 +46,10 @@ func (v *invoice) order() client.NewOrder {
 }
 
 // survey reads the file once. limit is the most invoices, 0: all. bad is told of every line that can't be read.
-func survey(name string, limit int, bad func(error)) (*plan, error) {
-	p := &plan{lines: make(map[string]int)}
+func survey(name string, limit int, late delays, bad func(error)) (*plan, error) {
+	p := &plan{lines: make(map[string]int), delays: late}
 	seen := make(map[string]bool)
+	var dues []time.Time
 	err := eachRow(name, func(r row) error {
 		n, known := p.lines[r.invoice]
 		if !known && limit > 0 && len(p.lines) == limit {
@@ -49,6 +58,10 @@ func survey(name string, limit int, bad func(error)) (*plan, error) {
 		if known {
 			p.lines[r.invoice] = n + 1
 		} else {
+			if len(p.lines) == 0 {
+				p.first = r.at
+			}
+			dues = append(dues, r.at.Add(late.of(len(p.lines))))
 			p.lines[strings.Clone(r.invoice)] = 1 // a clone: the field would keep its whole line in memory
 		}
 		p.rows++
@@ -64,15 +77,32 @@ func survey(name string, limit int, bad func(error)) (*plan, error) {
 		bad(err)
 	})
 	p.invoices = len(p.lines)
+	if late.stretch > 0 {
+		p.turns = turns(dues)
+	}
 	return p, err
 }
 
-// eachInvoice reads the file again and hands over the invoices of the plan, in the order of their first lines. It holds those
-// alone that wait for lines, and what stands behind them.
+// turns are the places of times in their order; of equal ones the first is first.
+func turns(dues []time.Time) []int {
+	byDue := make([]int, len(dues))
+	for i := range byDue {
+		byDue[i] = i
+	}
+	slices.SortStableFunc(byDue, func(a, b int) int { return dues[a].Compare(dues[b]) })
+	turn := make([]int, len(dues))
+	for at, i := range byDue {
+		turn[i] = at
+	}
+	return turn
+}
+
+// eachInvoice reads the file again and hands over the invoices of the plan, in the order of sending: that of their first lines, or of time and delay. It
+// holds those alone that wait for lines or for their turn.
 func eachInvoice(name string, p *plan, yield func(*invoice) error) error {
 	open := make(map[string]*invoice)
-	var queue []*invoice
-	taken := 0
+	ready := make(map[int]*invoice) // by turn
+	met, taken := 0, 0
 	err := eachRow(name, func(r row) error {
 		v := open[r.invoice]
 		if v == nil {
@@ -80,19 +110,25 @@ func eachInvoice(name string, p *plan, yield func(*invoice) error) error {
 			if missing == 0 {
 				return nil // beyond the limit
 			}
-			v = &invoice{number: r.invoice, at: r.at, customer: r.customer, missing: missing}
+			v = &invoice{number: r.invoice, at: r.at, customer: r.customer, missing: missing, due: r.at.Add(p.delays.of(met)), turn: met}
+			if p.turns != nil {
+				v.turn = p.turns[met]
+			}
 			open[r.invoice] = v
-			queue = append(queue, v)
+			met++
 		}
 		v.lines = append(v.lines, client.Line{SKU: r.sku, Quantity: r.quantity, UnitPrice: r.price})
 		v.missing--
-		for len(queue) > 0 && queue[0].missing == 0 {
-			if err := yield(queue[0]); err != nil {
+		if v.missing == 0 {
+			ready[v.turn] = v
+			delete(open, v.number)
+			delete(p.lines, v.number)
+		}
+		for ready[taken] != nil {
+			if err := yield(ready[taken]); err != nil {
 				return err
 			}
-			delete(open, queue[0].number)
-			delete(p.lines, queue[0].number)
-			queue[0], queue = nil, queue[1:]
+			delete(ready, taken)
 			taken++
 		}
 		if taken == p.invoices {

@@ -8,6 +8,8 @@
 // killed, or its API, and run again: nothing is placed twice.
 //
 // The file is read twice: first to learn how many lines each invoice has, then to send. So memory does not grow with the file's size.
+//
+// Late input is what event time is for: see [Config.Late]. At the end a load says which of its event times lie behind analytics' watermark.
 package load
 
 import (
@@ -49,11 +51,16 @@ func Run(ctx context.Context, cfg Config, out, progress io.Writer) (Summary, err
 	if s.refusal != "" {
 		report.say("first refusal: %.200s", s.refusal) // an invoice of 600 bad lines names each of them
 	}
+	if s.before != nil {
+		if text := behind(s.span, s.before, settled(ctx, cfg.API)); text != "" {
+			report.say("%s", text)
+		}
+	}
 	return s.sum, errors.Join(err, s.failure, s.sum.print(out, cfg.JSON))
 }
 
 func (s *sender) file(ctx context.Context, cfg Config) error {
-	p, err := survey(cfg.CSV, cfg.Limit, s.report.badLine)
+	p, err := survey(cfg.CSV, cfg.Limit, cfg.delays(), s.report.badLine)
 	if err != nil {
 		return err
 	}
@@ -68,7 +75,7 @@ func (s *sender) file(ctx context.Context, cfg Config) error {
 func (s *sender) makeUp(ctx context.Context, cfg Config) error {
 	m := newMaker(cfg)
 	s.sum.Rows, s.sum.Invoices = m.number, m.orders()
-	if cfg.Poison > 0 {
+	if cfg.Poison > 0 || cfg.Twice > 0 {
 		var err error
 		if s.producer, err = newProducer(ctx, s.api); err != nil {
 			return err
@@ -84,6 +91,7 @@ func (s *sender) makeUp(ctx context.Context, cfg Config) error {
 
 // timed sends, asks for the outcomes, and takes the time of both.
 func (s *sender) timed(ctx context.Context, wait bool, total int, send func() error) error {
+	s.before = standings(ctx, s.api.URL())
 	began := time.Now()
 	defer func() { s.sum.measure(time.Since(began).Seconds()) }()
 	s.report.phase("sending", total)
@@ -105,18 +113,18 @@ func (s *sender) invoices(ctx context.Context, cfg Config, p *plan) error {
 	}
 	group, sending := errgroup.WithContext(ctx)
 	group.SetLimit(cfg.InFlight)
-	var first time.Time
 	err = eachInvoice(cfg.CSV, p, func(v *invoice) error {
 		key, order := v.number, v.order()
 		if speed > 0 {
-			if first.IsZero() {
-				first = v.at
-			}
 			key += "@" + cfg.run()
-			if order.PlacedAt, err = moved(cfg.Start, v.at.Sub(first), speed); err != nil {
+			if order.PlacedAt, err = moved(cfg.Start, v.at.Sub(p.first), speed); err != nil {
 				return err
 			}
-			if err := sleep(sending, time.Until(order.PlacedAt)); err != nil {
+			due, err := moved(cfg.Start, v.due.Sub(p.first), speed)
+			if err != nil {
+				return err
+			}
+			if err := sleep(sending, time.Until(due)); err != nil {
 				return err
 			}
 		}

@@ -202,6 +202,11 @@ func TestWrongUse(t *testing.T) {
 		"limit of made-up": {Config{Rate: 5, For: time.Second, Limit: 3}, "limit"},
 		"poison in a file": {Config{CSV: "x", Poison: 0.1}, "poison"},
 		"too much poison":  {Config{Rate: 5, For: time.Second, Poison: 0.3}, "poison"},
+		"twice in a file":  {Config{CSV: "x", Twice: 0.1}, "twice"},
+		"too much twice":   {Config{Rate: 5, For: time.Second, Twice: 1.1}, "twice"},
+		"stretched, early": {Config{CSV: "x", LateStretch: 2}, "late stretch"},
+		"stretched back":   {Config{CSV: "x", Late: true, LateStretch: -2}, "late stretch"},
+		"stretched far":    {Config{CSV: "x", Late: true, LateStretch: 1e6}, "late stretch"},
 		"in flight":        {Config{CSV: "x", InFlight: 5000}, "in flight"},
 		"stock":            {Config{CSV: "x", Stock: -1}, "stock"},
 		"address":          {Config{API: "localhost:8080", Rate: 1, For: time.Second}, "http://"},
@@ -347,7 +352,7 @@ func TestInterrupted(t *testing.T) {
 	shop := newShop()
 	shop.pending = 1 << 30 // no order ever ends
 	shop.setFault(func(r *http.Request) (int, bool) {
-		if r.Method == http.MethodGet {
+		if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/v1/orders/") {
 			cancel()
 		}
 		return 0, false

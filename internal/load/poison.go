@@ -4,13 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/internal/client"
-	"github.com/tidemark/tidemark/pkg/events"
 )
 
 // Poison is events that a consumer group can't process, of two causes, half of each:
@@ -49,63 +46,16 @@ func (m maker) poisoned(o client.NewOrder, n int) client.NewOrder {
 	return o
 }
 
-// producer is a client of NATS that knows nothing of our libraries: it writes headers and bytes.
-type producer struct {
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	subjects events.Subjects
-}
-
-// newProducer connects to the broker of the system that the API belongs to.
-func newProducer(ctx context.Context, api *client.Client) (*producer, error) {
-	where, err := api.System(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("poison: ask the API where NATS is: %w", err)
-	}
-	opts := []nats.Option{nats.Name("tidemark-load"), nats.MaxReconnects(-1)}
-	if where.CredsFile != "" {
-		opts = append(opts, nats.UserCredentials(where.CredsFile))
-	}
-	nc, err := nats.Connect(where.NATSURL, opts...)
-	if err != nil {
-		return nil, fmt.Errorf("poison: connect to NATS at %s: %w", where.NATSURL, err)
-	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		nc.Close()
-		return nil, err
-	}
-	topology := events.DefaultTopology(0)
-	return &producer{nc: nc, js: js, subjects: topology.Subjects()}, nil
-}
-
 // poisonClick is a click whose payload was cut off on its way. Its headers are right.
 func (m maker) poisonClickMessage(p *producer, n int) *nats.Msg {
 	user := strconv.Itoa(10_000 + m.random(n).IntN(madeShoppers))
 	id := m.key("poison-click", n)
-	return &nats.Msg{
-		Subject: p.subjects.Click(user),
-		Header: nats.Header{
-			"ce-specversion": {"1.0"}, "ce-id": {id}, "ce-source": {"/tidemark/load"}, "ce-type": {events.TypePageClicked}, "ce-subject": {user},
-			"ce-time": {m.at(n).UTC().Format(time.RFC3339Nano)}, "content-type": {"application/json"}, jetstream.MsgIDHeader: {id},
-		},
-		Data: fmt.Appendf(nil, `{"user":%q,"page":"/p/MUG","platform":"w`, user),
-	}
+	return p.click(user, id, m.happened(n), id, fmt.Appendf(nil, `{"user":%q,"page":"/p/MUG","platform":"w`, user))
 }
 
-const poisonRetry = 250 * time.Millisecond
-
-// poisonClick stores one, and tries until it is stored; its id keeps it from being stored twice.
-func (s *sender) poisonClick(ctx context.Context, msg *nats.Msg) error {
-	for {
-		_, err := s.producer.js.PublishMsg(ctx, msg)
-		if err == nil {
-			break
-		}
-		s.report.retry(fmt.Errorf("store poison: %w", err), poisonRetry)
-		if err := sleep(ctx, poisonRetry); err != nil {
-			return err
-		}
+func (s *sender) storePoison(ctx context.Context, msg *nats.Msg) error {
+	if err := s.store(ctx, msg); err != nil {
+		return err
 	}
 	s.report.add(1)
 	s.mu.Lock()

@@ -17,10 +17,12 @@ type sender struct {
 	report *reporter
 	began  time.Time // of the run, on this machine's clock
 
-	producer *producer // of poison; nil where there is none
+	producer *producer                     // of what is stored past the API; nil where nothing is
+	before   map[string]client.QueryCounts // where analytics stood before the first request
 
 	mu      sync.Mutex
 	sum     Summary
+	span    span     // of what was accepted
 	open    []string // ids of accepted orders that have not ended, as far as is known
 	refusal string   // the first one
 	failure error    // the first one
@@ -37,6 +39,7 @@ func (s *sender) place(ctx context.Context, key string, o client.NewOrder) (acce
 	switch status := client.StatusOf(err); {
 	case err == nil:
 		s.accept(placed.Order, isNew)
+		s.span.add(o.PlacedAt)
 	case ctx.Err() != nil:
 		return false, err
 	case status == http.StatusUnprocessableEntity || status == http.StatusBadRequest:
@@ -106,6 +109,9 @@ func (s *sender) click(ctx context.Context, clicks []events.Event) error {
 	switch status := client.StatusOf(err); {
 	case err == nil:
 		s.sum.Clicks += accepted
+		for i := range clicks {
+			s.span.add(clicks[i].Time)
+		}
 	case ctx.Err() != nil:
 		return err
 	case status == http.StatusUnprocessableEntity || status == http.StatusBadRequest:

@@ -30,6 +30,8 @@ type Summary struct {
 	Clicks        int `json:"clicks,omitempty"`         // clicks that were accepted
 	ClicksRefused int `json:"clicks_refused,omitempty"` // clicks that were not
 
+	ClicksTwice int `json:"clicks_twice,omitempty"` // of the clicks, those that were stored once more
+
 	PoisonMail   int `json:"poison_mail,omitempty"`   // of the orders that were accepted, those whose mail will be refused
 	PoisonClicks int `json:"poison_clicks,omitempty"` // malformed clicks that were stored, besides the others
 }
@@ -67,6 +69,9 @@ func (s *Summary) print(w io.Writer, asJSON bool) error {
 	if s.Clicks+s.ClicksRefused > 0 {
 		line("clicks", s.Clicks, "accepted")
 		line("clicks refused", s.ClicksRefused, "break a rule")
+	}
+	if s.ClicksTwice > 0 {
+		line("clicks twice", s.ClicksTwice, "of these stored once more, past the API")
 	}
 	if s.PoisonMail+s.PoisonClicks > 0 {
 		line("poison mail", s.PoisonMail, "orders whose mail is refused")
