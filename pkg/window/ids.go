@@ -16,13 +16,15 @@ func hashID(s string) id {
 }
 
 // memory holds the ids of all events in live windows, each with the time until which it is remembered: the end of the last window that has the event. An id is
-// forgotten when what is gone reaches that time, without anybody going through the ids: its place is free when its shard is made anew.
+// forgotten when what is gone reaches that time, without anybody going through the ids: its place is taken by an id whose search comes by, or is free when its shard
+// is made anew.
 //
 // It is a hash table with open addressing. A map of Go would do; here an event costs one look, where a map takes three to look, put and delete, and
 // the ids need not be listed a second time by window. Shards keep growing cheap: one of them is made anew at a time.
 type memory struct {
 	line   *line
 	shards [shards]shard
+	spare  []remembered // the table that a shard had before: the next one takes it, so that there is nothing to allocate where the state does not grow
 }
 
 const (
@@ -50,20 +52,28 @@ func (r *remembered) empty() bool { return r.id == id{} }
 func (h *id) index() uint64 { return binary.LittleEndian.Uint64(h[:8]) }
 func (h *id) shard() int    { return int(h[15] % shards) }
 
-// find returns the slot of an id, which is where it is to be put if it is not remembered.
+// find returns the slot of an id, which is where it is to be put if it is not remembered: the first on its way that is free.
 func (m *memory) find(h id) (slot *remembered, known bool) {
 	s := &m.shards[h.shard()]
 	if s.used*8 >= len(s.slots)*5 {
-		s.renew(m.line.gone)
+		m.renew(s)
 	}
+	gone := m.line.gone
 	mask := uint64(len(s.slots) - 1) //nolint:gosec // not negative
 	for i := h.index() & mask; ; i = (i + 1) & mask {
 		r := &s.slots[i]
 		switch {
-		case r.id == h:
-			return r, r.until > m.line.gone
 		case r.empty():
-			return r, false
+			if slot == nil {
+				slot = r
+			}
+			return slot, false
+		case r.until <= gone:
+			if slot == nil {
+				slot = r
+			}
+		case r.id == h:
+			return r, true
 		}
 	}
 }
@@ -106,8 +116,9 @@ func compareIDs(a, b id) int {
 	return cmp.Compare(binary.BigEndian.Uint64(a[8:]), binary.BigEndian.Uint64(b[8:]))
 }
 
-// renew makes the table anew without what is over, and larger if it needs to be.
-func (s *shard) renew(gone int64) {
+// renew makes the table of a shard anew without what is over, and larger if it needs to be.
+func (m *memory) renew(s *shard) {
+	gone := m.line.gone
 	alive := 0
 	for i := range s.slots {
 		if r := &s.slots[i]; !r.empty() && r.until > gone {
@@ -119,7 +130,10 @@ func (s *shard) renew(gone int64) {
 		n *= 2
 	}
 	old := s.slots
-	s.slots, s.used = make([]remembered, n), alive
+	if s.slots = m.spare; len(s.slots) != n {
+		s.slots = make([]remembered, n)
+	}
+	s.used, m.spare = alive, nil
 	mask := uint64(n - 1) //nolint:gosec // not negative
 	for i := range old {
 		r := &old[i]
@@ -132,4 +146,6 @@ func (s *shard) renew(gone int64) {
 		}
 		s.slots[at] = *r
 	}
+	clear(old)
+	m.spare = old
 }
