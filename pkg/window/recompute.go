@@ -25,26 +25,32 @@ type Miss struct {
 // It touches only windows that are gone, so it and the engine never write the same one. Doing it twice gives nothing the second time. It recomputes, and
 // does not add up: so it does not matter which late events were seen before, and any aggregate will do.
 //
-// It needs all events of the windows. Whoever keeps the log for a time only must refuse misses of windows that began before it.
+// It needs all events of the windows. Whoever keeps the log for a time only says so with [Recompute.Since]: a window of which some events are no longer there is
+// not touched, and comes out of [Recompute.Lost].
 type Recompute struct {
 	cfg      Config
 	settings settings
 	line     line // for the clock
 	gone     int64
+	since    int64
+	lost     []Miss
 	misses   map[string]map[Window]bool
-	cells    map[Miss]*recomputed   // of windows that are aligned
-	events   map[string][]keptEvent // of keys, for sessions
-	known    map[string]map[id]bool // ids of those
+	expired  map[string]map[Window]bool // the missed events are not in the log
+	cells    map[Miss]*recomputed       // of windows that are aligned
+	events   map[string][]keptEvent     // of keys, for sessions
+	known    map[string]map[id]bool     // ids of those
 }
 
 type recomputed struct {
 	cell
-	ids map[id]struct{}
+	ids   map[id]struct{}
+	fresh int64 // events that no published result has
 }
 
 type keptEvent struct {
 	time  int64
 	parts []Part
+	fresh bool
 }
 
 // NewRecompute begins a recomputation of windows that end at gone or before.
@@ -53,8 +59,9 @@ func NewRecompute(cfg Config, gone int64) (*Recompute, error) {
 		return nil, err
 	}
 	r := &Recompute{
-		cfg: cfg, settings: cfg.settings(), gone: gone, misses: make(map[string]map[Window]bool),
-		cells: make(map[Miss]*recomputed), events: make(map[string][]keptEvent), known: make(map[string]map[id]bool),
+		cfg: cfg, settings: cfg.settings(), gone: gone, since: never, misses: make(map[string]map[Window]bool),
+		expired: make(map[string]map[Window]bool),
+		cells:   make(map[Miss]*recomputed), events: make(map[string][]keptEvent), known: make(map[string]map[id]bool),
 	}
 	r.line = newLine(&r.settings)
 	return r, nil
@@ -62,11 +69,19 @@ func NewRecompute(cfg Config, gone int64) (*Recompute, error) {
 
 // Miss asks for a window. Only misses of [TooLate] and [PartiallyLate] events can be made good: an event that is dated ahead has no true time. All misses come
 // before the first event.
-func (r *Recompute) Miss(m Miss) {
-	windows := r.misses[m.Key]
+func (r *Recompute) Miss(m Miss) { note(r.misses, m) }
+
+// Expired says that a window has missed an event that the log does not have any more. It is lost.
+func (r *Recompute) Expired(m Miss) {
+	note(r.misses, m)
+	note(r.expired, m)
+}
+
+func note(all map[string]map[Window]bool, m Miss) {
+	windows := all[m.Key]
 	if windows == nil {
 		windows = make(map[Window]bool)
-		r.misses[strings.Clone(m.Key)] = windows
+		all[strings.Clone(m.Key)] = windows
 	}
 	windows[m.Window] = true
 }
@@ -80,21 +95,33 @@ func (r *Recompute) Misses() int {
 	return n
 }
 
-// Apply takes an event of the log. Copies of an event count once, as the first one that is not dated ahead says.
-func (r *Recompute) Apply(ev Event) {
+// Since says that the log may lack events with a time before t. Windows that begin before it are then recomputed only where the log is found to have all
+// that the published results count. That takes knowing which events those do not count: Apply must be told of all windows that missed an event and have not been
+// recomputed since.
+//
+// A log whose first message was stored at s has all that are dated later than s + [Config.MaxFuture]: none is counted that is dated further ahead of when it was
+// stored.
+func (r *Recompute) Since(t int64) { r.since = t }
+
+// Lost are the windows with a miss that can't be recomputed, since the log lacks some of their events: by key, the earliest first. [Recompute.Results] finds them.
+func (r *Recompute) Lost() []Miss { return r.lost }
+
+// Apply takes an event of the log, and the windows that have missed it since they were computed last. Copies of an event count once, as the first one that is not
+// dated ahead says.
+func (r *Recompute) Apply(ev Event, missed ...Window) {
 	r.line.see(ev.Stored)
 	windows := r.misses[ev.Key]
 	if windows == nil || ev.ID == "" || r.line.ahead(ev.Time) {
 		return
 	}
 	if r.settings.cut.kind == session {
-		r.keep(&ev)
+		r.keep(&ev, len(missed) > 0)
 		return
 	}
 	s := r.settings.cut.slice(ev.Time)
 	for end := s.first; ; end += r.settings.cut.slide {
 		if w := s.window(end); windows[w] && w.End <= r.gone {
-			r.add(w, &ev)
+			r.add(w, &ev, slices.Contains(missed, w))
 		}
 		if end == s.last {
 			return
@@ -105,7 +132,7 @@ func (r *Recompute) Apply(ev Event) {
 // Tick takes a store time of the log without an event, as [Engine.Tick] does.
 func (r *Recompute) Tick(stored int64) { r.line.see(stored) }
 
-func (r *Recompute) add(w Window, ev *Event) {
+func (r *Recompute) add(w Window, ev *Event, fresh bool) {
 	at := Miss{Key: ev.Key, Window: w}
 	c := r.cells[at]
 	if c == nil {
@@ -117,11 +144,14 @@ func (r *Recompute) add(w Window, ev *Event) {
 	if _, seen := c.ids[hash]; !seen {
 		c.ids[hash] = struct{}{}
 		c.add(ev.parts(new([1]Part)))
+		if fresh {
+			c.fresh++
+		}
 	}
 }
 
 // keep keeps an event of a key. Which session it is in is known at the end only.
-func (r *Recompute) keep(ev *Event) {
+func (r *Recompute) keep(ev *Event, fresh bool) {
 	known := r.known[ev.Key]
 	if known == nil {
 		known = make(map[id]bool)
@@ -133,7 +163,7 @@ func (r *Recompute) keep(ev *Event) {
 		for i := range parts {
 			parts[i].Item = strings.Clone(parts[i].Item)
 		}
-		r.events[ev.Key] = append(r.events[ev.Key], keptEvent{ev.Time, parts})
+		r.events[ev.Key] = append(r.events[ev.Key], keptEvent{ev.Time, parts, fresh})
 	}
 }
 
@@ -142,8 +172,9 @@ func (r *Recompute) keep(ev *Event) {
 // their windows are not gone, or an event may still come that makes their session longer.
 func (r *Recompute) Results(published iter.Seq[Result]) (results []Result, pending []Miss) {
 	before := make(map[string]map[Window]Result)
+	r.lost = nil
 	for p := range published {
-		if r.misses[p.Key] == nil {
+		if !r.wants(p.Key, p.Window) {
 			continue
 		}
 		if before[p.Key] == nil {
@@ -168,6 +199,16 @@ func (r *Recompute) Results(published iter.Seq[Result]) (results []Result, pendi
 	return results, pending
 }
 
+// Wants says whether [Recompute.Results] must know what was published for a window.
+func (r *Recompute) Wants(m Miss) bool { return r.wants(m.Key, m.Window) }
+
+func (r *Recompute) wants(key string, w Window) bool {
+	windows := r.misses[key]
+	return windows[w] || windows != nil && r.settings.cut.kind == session
+}
+
+func (w Window) overlaps(o Window) bool { return w.Start < o.End && o.Start < w.End }
+
 func compareWindows(a, b Window) int {
 	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.End, b.End))
 }
@@ -178,12 +219,21 @@ func (r *Recompute) resultsOfWindows(key string, windows []Window, before map[Wi
 			again = append(again, w)
 			continue
 		}
-		if c := r.cells[Miss{Key: key, Window: w}]; c != nil {
+		at := Miss{Key: key, Window: w}
+		c := r.cells[at]
+		if r.expired[key][w] || w.Start < r.since && !c.whole(before[w]) {
+			r.lost = append(r.lost, at)
+			continue
+		}
+		if c != nil {
 			results = appendChange(results, key, w, &c.cell, before)
 		}
 	}
 	return results, again
 }
+
+// whole says whether the log has what a published result counts.
+func (c *recomputed) whole(was Result) bool { return c != nil && c.count-c.fresh == was.Count }
 
 // appendChange appends what a window is now, if that is not what was published.
 func appendChange(results []Result, key string, w Window, c *cell, before map[Window]Result) []Result {
@@ -199,6 +249,11 @@ func appendChange(results []Result, key string, w Window, c *cell, before map[Wi
 func (r *Recompute) resultsOfSessions(key string, windows []Window, before map[Window]Result, results []Result) (_ []Result, again []Window) {
 	var changed []Result
 	all := r.sessionsOf(key)
+	for _, w := range windows {
+		if r.expired[key][w] && !slices.ContainsFunc(all, func(s recomputedSession) bool { return s.Start <= w.Start && w.Start < s.End }) {
+			r.lost = append(r.lost, Miss{Key: key, Window: w}) // else it is among the missed of that session
+		}
+	}
 	for i := range all {
 		s := &all[i]
 		missed := within(windows, s.Window)
@@ -209,9 +264,15 @@ func (r *Recompute) resultsOfSessions(key string, windows []Window, before map[W
 			again = append(again, missed...)
 			continue
 		}
+		if r.incomplete(key, s, before) {
+			for _, w := range missed {
+				r.lost = append(r.lost, Miss{Key: key, Window: w})
+			}
+			continue
+		}
 		settled := r.settled(s.End, all)
 		for _, w := range slices.SortedFunc(maps.Keys(before), compareWindows) {
-			if w.Start >= s.End || w.End <= s.Start {
+			if !w.overlaps(s.Window) {
 				continue
 			}
 			was := before[w]
@@ -226,6 +287,28 @@ func (r *Recompute) resultsOfSessions(key string, windows []Window, before map[W
 		}
 	}
 	return append(results, changed...), again
+}
+
+// incomplete says whether the log lacks events of a session.
+func (r *Recompute) incomplete(key string, s *recomputedSession, before map[Window]Result) bool {
+	for w := range r.expired[key] {
+		if w.overlaps(s.Window) {
+			return true
+		}
+	}
+	begun := subSaturating(s.Start, r.settings.cut.size) // an event after this would belong to it
+	return begun < r.since && s.count-s.fresh != countIn(before, s.Window)
+}
+
+// countIn is how many events the published sessions count that overlap with w.
+func countIn(before map[Window]Result, w Window) int64 {
+	n := int64(0)
+	for at, was := range before {
+		if at.overlaps(w) {
+			n += was.Count // 0 of a retraction
+		}
+	}
+	return n
 }
 
 // settled says whether no event can come any more that counts for the key and lies before end. Such an event would have to fall into a live session, or begin one and be
@@ -251,6 +334,7 @@ func within(all []Window, w Window) []Window {
 type recomputedSession struct {
 	Window
 	cell
+	fresh int64
 }
 
 func (r *Recompute) sessionsOf(key string) []recomputedSession {
@@ -265,6 +349,9 @@ func (r *Recompute) sessionsOf(key string) []recomputedSession {
 		s := &all[len(all)-1]
 		s.End = max(s.End, own.End)
 		s.add(ev.parts)
+		if ev.fresh {
+			s.fresh++
+		}
 	}
 	return all
 }
