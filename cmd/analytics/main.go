@@ -2,8 +2,8 @@
 package main
 
 import (
+	"fmt"
 	"os"
-	"time"
 
 	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/pkg/events"
@@ -11,19 +11,22 @@ import (
 )
 
 type cli struct {
-	program.Common `embed:""`
-	HTTP           string        `name:"http" env:"TIDEMARK_HTTP" default:"127.0.0.1:8084" help:"Address of the API."`
-	Bound          time.Duration `env:"TIDEMARK_BOUND" default:"1m" help:"How far the watermark stays behind the newest event time: what comes later than that is late."`
+	program.Common  `embed:""`
+	HTTP            string `name:"http" env:"TIDEMARK_HTTP" default:"127.0.0.1:8084" help:"Address of the API."`
+	analytics.Flags `embed:""`
 }
 
 func main() {
 	var c cli
 	program.Parse("analytics", "The analytics service: counts by event time, takes clicks.", &c)
+	cfg, err := c.Flags.Config()
+	if err != nil {
+		os.Exit(program.Exit("analytics", fmt.Errorf("%w: %w", program.ErrUsage, err)))
+	}
 	os.Exit(program.Exit("analytics", program.RunService(program.ServiceSpec{
 		Name: events.ServiceAnalytics, Common: c.Common, HTTP: c.HTTP,
 		Make: func(env program.Env) (program.Service, error) {
-			return analytics.New(analytics.Config{Bound: c.Bound},
-				analytics.Deps{NATS: env.NATS, Topology: env.Topology, Registry: env.Registry, Telemetry: env.Telemetry})
+			return analytics.New(cfg, analytics.Deps{NATS: env.NATS, Topology: env.Topology, Registry: env.Registry, Telemetry: env.Telemetry})
 		},
 	})))
 }

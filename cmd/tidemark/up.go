@@ -8,25 +8,26 @@ import (
 	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/internal/system"
 	"github.com/tidemark/tidemark/internal/telemetry"
+	"github.com/tidemark/tidemark/services/analytics"
 )
 
 type upCmd struct {
-	HTTP          string            `name:"http" env:"TIDEMARK_HTTP" default:"127.0.0.1:8080" help:"Address of the API."`
-	Data          string            `env:"TIDEMARK_DATA" default:".tidemark" help:"Data directory; kept between runs."`
-	Fresh         bool              `help:"Empty the data directory first."`
-	NATS          string            `name:"nats" env:"TIDEMARK_NATS_URL" help:"Use this NATS server instead of one inside of the process."`
-	NATSAddr      string            `name:"nats-addr" env:"TIDEMARK_NATS_ADDR" help:"Where the NATS server inside listens (default: 127.0.0.1:4222 if free, else any port)."`
-	Replicas      int               `env:"TIDEMARK_REPLICAS" default:"1" help:"Copies of each stream: 1, or 3 on a cluster (with --nats)."`
-	Without       []string          `help:"Services to leave out, with commas; the line that runs each by itself is printed."`
-	At            map[string]string `help:"Where a service that is left out listens: NAME=HOST:PORT."`
-	Gateway       string            `env:"TIDEMARK_GATEWAY_ADDR" help:"Address of the payment gateway (default: 127.0.0.1:8090 if free, else any port)."`
-	SMTP          string            `env:"TIDEMARK_SMTP_LISTEN" help:"Address of the mail sink (default: 127.0.0.1:1025 if free, else any port)."`
-	OrderDeadline time.Duration     `env:"TIDEMARK_ORDER_DEADLINE" default:"2m" help:"After this time an order that is still open is rejected."`
-	Bound         time.Duration     `env:"TIDEMARK_BOUND" default:"1m" help:"How far analytics' watermark stays behind the newest event time: what comes later than that is late."`
-	WebhookURL    string            `env:"TIDEMARK_WEBHOOK_URL" help:"Where notify posts order events (Standard Webhooks)."`
-	WebhookSecret string            `env:"TIDEMARK_WEBHOOK_SECRET" help:"Secret that signs them: whsec_ and base64."`
-	LogLevel      string            `env:"TIDEMARK_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least important log line that is written: ${enum}."`
-	LogFormat     string            `env:"TIDEMARK_LOG_FORMAT" default:"text" enum:"text,json" help:"Form of log lines: ${enum}."`
+	HTTP            string            `name:"http" env:"TIDEMARK_HTTP" default:"127.0.0.1:8080" help:"Address of the API."`
+	Data            string            `env:"TIDEMARK_DATA" default:".tidemark" help:"Data directory; kept between runs."`
+	Fresh           bool              `help:"Empty the data directory first."`
+	NATS            string            `name:"nats" env:"TIDEMARK_NATS_URL" help:"Use this NATS server instead of one inside of the process."`
+	NATSAddr        string            `name:"nats-addr" env:"TIDEMARK_NATS_ADDR" help:"Where the NATS server inside listens (default: 127.0.0.1:4222 if free, else any port)."`
+	Replicas        int               `env:"TIDEMARK_REPLICAS" default:"1" help:"Copies of each stream: 1, or 3 on a cluster (with --nats)."`
+	Without         []string          `help:"Services to leave out, with commas; the line that runs each by itself is printed."`
+	At              map[string]string `help:"Where a service that is left out listens: NAME=HOST:PORT."`
+	Gateway         string            `env:"TIDEMARK_GATEWAY_ADDR" help:"Address of the payment gateway (default: 127.0.0.1:8090 if free, else any port)."`
+	SMTP            string            `env:"TIDEMARK_SMTP_LISTEN" help:"Address of the mail sink (default: 127.0.0.1:1025 if free, else any port)."`
+	OrderDeadline   time.Duration     `env:"TIDEMARK_ORDER_DEADLINE" default:"2m" help:"After this time an order that is still open is rejected."`
+	analytics.Flags `embed:""`
+	WebhookURL      string `env:"TIDEMARK_WEBHOOK_URL" help:"Where notify posts order events (Standard Webhooks)."`
+	WebhookSecret   string `env:"TIDEMARK_WEBHOOK_SECRET" help:"Secret that signs them: whsec_ and base64."`
+	LogLevel        string `env:"TIDEMARK_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least important log line that is written: ${enum}."`
+	LogFormat       string `env:"TIDEMARK_LOG_FORMAT" default:"text" enum:"text,json" help:"Form of log lines: ${enum}."`
 }
 
 // Run runs the system until a signal.
@@ -36,13 +37,17 @@ func (c *upCmd) Run(a *app) error {
 			return err
 		}
 	}
+	counting, err := c.Flags.Config()
+	if err != nil {
+		return fmt.Errorf("%w: %w", program.ErrUsage, err)
+	}
 	provider, err := telemetry.New(telemetry.Config{LogLevel: c.LogLevel, LogFormat: c.LogFormat, Output: a.stderr, Getenv: os.Getenv})
 	if err != nil {
 		return fmt.Errorf("%w: %w", program.ErrUsage, err)
 	}
 	s, err := system.New(system.Config{
 		HTTP: c.HTTP, Dir: c.Data, NATSURL: c.NATS, NATSAddr: c.NATSAddr, Replicas: c.Replicas,
-		GatewayAddr: c.Gateway, MailAddr: c.SMTP, Without: c.Without, At: c.At, OrderDeadline: c.OrderDeadline, Bound: c.Bound,
+		GatewayAddr: c.Gateway, MailAddr: c.SMTP, Without: c.Without, At: c.At, OrderDeadline: c.OrderDeadline, Analytics: counting, AnalyticsLine: c.Flags.Line(),
 		WebhookURL: c.WebhookURL, WebhookSecret: c.WebhookSecret,
 		Version: program.Version(), Out: a.stdout, Provider: provider,
 	})

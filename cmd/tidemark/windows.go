@@ -3,16 +3,21 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/tidemark/tidemark/internal/client"
+	"github.com/tidemark/tidemark/pkg/events"
 )
 
 type windowsCmd struct {
 	api   `embed:""`
-	Query string `default:"orders-per-minute" help:"orders-per-minute, revenue-per-minute or clicks-per-minute."`
-	JSON  bool   `name:"json" help:"One object a line."`
+	Query string    `default:"orders-per-minute" help:"Name of the query: orders-per-minute, revenue-per-minute, units-per-sku, customer-sessions, clicks-per-page, order-velocity or revenue-per-day."`
+	Key   *string   `help:"Windows of this key only, such as a currency, a customer or a page."`
+	From  time.Time `help:"Windows that start then or later (RFC 3339)."`
+	Until time.Time `help:"Windows that start before then (RFC 3339)."`
+	JSON  bool      `name:"json" help:"One object a line."`
 }
 
 // Run lists the windows of a query and, on stderr, how many events came too late for theirs.
@@ -24,9 +29,9 @@ func (c *windowsCmd) Run(a *app) error {
 	defer cl.Close()
 	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
 	if !c.JSON {
-		fmt.Fprintln(w, "START\tEND\tKEY\tVALUE\tEVENTS\tTIMING")
+		fmt.Fprintln(w, "START\tEND\tKEY\tVALUE\tEVENTS\tREVISION\tTIMING\tTOP")
 	}
-	for v, err := range cl.Windows(a.ctx, client.WindowFilter{Query: c.Query}) {
+	for v, err := range cl.Windows(a.ctx, client.WindowFilter{Query: c.Query, Key: c.Key, From: c.From, To: c.Until}) {
 		if err != nil {
 			return err
 		}
@@ -36,7 +41,7 @@ func (c *windowsCmd) Run(a *app) error {
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", v.Start.Format(time.DateTime), v.End.Format(time.DateTime), v.Key, v.Value, v.Count, v.Timing)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", v.Start.Format(time.DateTime), v.End.Format(time.DateTime), v.Key, v.Value, v.Count, v.Revision, v.Timing, ranks(v.Top))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -47,8 +52,25 @@ func (c *windowsCmd) Run(a *app) error {
 	}
 	for _, q := range projection.Queries {
 		if q.Query == c.Query {
-			fmt.Fprintf(a.stderr, "%d events read: %d counted, %d late, %d duplicates\n", q.Read, q.Counted, q.Late, q.Duplicates)
+			fmt.Fprintf(a.stderr, "%d events read: %d counted, %d late, %d duplicates, %d unreadable\n", q.Read, q.Counted, q.Late, q.Duplicates, q.Unreadable)
 		}
 	}
 	return nil
+}
+
+// ranks are the first of a ranking, short.
+func ranks(top []events.Rank) string {
+	const most = 3
+	var b strings.Builder
+	for i, r := range top {
+		if i == most {
+			b.WriteString(" …")
+			break
+		}
+		if i > 0 {
+			b.WriteString(" ")
+		}
+		fmt.Fprintf(&b, "%s=%d", r.Item, r.Value)
+	}
+	return b.String()
 }

@@ -39,25 +39,31 @@ func (c *Client) PostClicks(ctx context.Context, clicks []events.Event) (int, er
 
 // Window is one window of a query.
 type Window struct {
-	Query    string    `json:"query"`
-	Key      string    `json:"key"`
-	Start    time.Time `json:"start"`
-	End      time.Time `json:"end"` // exclusive
-	Value    int64     `json:"value"`
-	Count    int64     `json:"count"`
-	Revision int       `json:"revision"`
-	Timing   string    `json:"timing"`
+	Query    string        `json:"query"`
+	Key      string        `json:"key"`
+	Start    time.Time     `json:"start"`
+	End      time.Time     `json:"end"` // exclusive
+	Value    int64         `json:"value"`
+	Count    int64         `json:"count"`
+	Top      []events.Rank `json:"top,omitempty"` // of queries that rank
+	Revision int           `json:"revision"`      // 0: open
+	Timing   string        `json:"timing"`
+	Sequence uint64        `json:"sequence,omitempty"` // of TIMELINE: what made it come out
 }
 
-// WindowFilter chooses windows of one query; zero times choose all.
+// WindowFilter chooses windows of one query; nil and zero times choose all.
 type WindowFilter struct {
 	Query    string
+	Key      *string
 	From, To time.Time
 }
 
 // Windows lists the windows of a query, page by page. After an error it ends.
 func (c *Client) Windows(ctx context.Context, f WindowFilter) iter.Seq2[Window, error] {
 	query := url.Values{"query": {f.Query}, "limit": {strconv.Itoa(pageSize(0))}}
+	if f.Key != nil {
+		query.Set("key", *f.Key)
+	}
 	if !f.From.IsZero() {
 		query.Set("from", f.From.UTC().Format(time.RFC3339Nano))
 	}

@@ -13,12 +13,17 @@ import (
 type health struct {
 	Status  string   `json:"status"`
 	Waiting []string `json:"waiting,omitempty"`
+	Detail  string   `json:"detail,omitempty"`
 }
 
-// readyz names what is not ready yet, so that whoever waits knows what for.
+// readyz names what is not ready yet, so that whoever waits knows what for, and says what stands still though it was ready once.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	if waiting := run.NotReady(s.cfg.ReadyParts()); len(waiting) > 0 {
 		writeJSON(w, http.StatusServiceUnavailable, health{Status: "starting", Waiting: waiting})
+		return
+	}
+	if err := run.Unwell(s.cfg.ReadyParts()); err != nil {
+		writeJSON(w, http.StatusServiceUnavailable, health{Status: "failing", Detail: err.Error()})
 		return
 	}
 	writeJSON(w, http.StatusOK, health{Status: "ready"})

@@ -39,6 +39,9 @@ type operated struct {
 	with   run.Part
 }
 
+// Healthy is what the service says.
+func (o operated) Healthy() error { return run.Unwell([]run.Part{{Component: o.Component}}) }
+
 func (o operated) Run(ctx context.Context) error {
 	return run.All(ctx, o.budget, run.Part{Name: "service", Component: o.Component}, o.with)
 }

@@ -1,12 +1,16 @@
 package run
 
-import "context"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // Boot is a component that is made when it is run: for what must wait for something else before it can be made, while health pages are
 // served already.
 type Boot struct {
 	make  func(ctx context.Context) (Component, error)
 	ready chan struct{}
+	made  atomic.Pointer[Part]
 }
 
 // NewBoot returns a component that calls mk first.
@@ -17,6 +21,14 @@ func NewBoot(mk func(ctx context.Context) (Component, error)) *Boot {
 // Ready is closed when what was made is ready.
 func (b *Boot) Ready() <-chan struct{} { return b.ready }
 
+// Healthy is what the component that was made says.
+func (b *Boot) Healthy() error {
+	if made := b.made.Load(); made != nil {
+		return Unwell([]Part{*made})
+	}
+	return nil
+}
+
 // Run makes the component and runs it. A program that is stopped while it waits has stopped cleanly.
 func (b *Boot) Run(ctx context.Context) error {
 	c, err := b.make(ctx)
@@ -26,6 +38,7 @@ func (b *Boot) Run(ctx context.Context) error {
 		}
 		return err
 	}
+	b.made.Store(&Part{Component: c})
 	done := make(chan struct{})
 	forwarded := make(chan struct{})
 	go func() {

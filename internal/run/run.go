@@ -86,6 +86,17 @@ func NotReady(parts []Part) []string {
 	return names
 }
 
+// Unwell is why parts that are ready don't do their work: what those say that have a method Healthy.
+func Unwell(parts []Part) error {
+	var errs []error
+	for _, part := range parts {
+		if p, ok := part.Component.(interface{ Healthy() error }); ok {
+			errs = append(errs, p.Healthy())
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // AwaitReady waits until all parts are ready or ctx ends; the error then names those that are not.
 func AwaitReady(ctx context.Context, parts ...Part) error {
 	for _, part := range parts {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemark/tidemark/internal/telemetry"
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/services/analytics"
 )
 
 // Config configures the system. The zero value of a field means its default.
@@ -29,7 +30,8 @@ type Config struct {
 	At      map[string]string // where those are; default: each service's usual address
 
 	OrderDeadline time.Duration // default 2 minutes
-	Bound         time.Duration // how far analytics' watermark stays behind; default 1 minute
+	Analytics     analytics.Config
+	AnalyticsLine string        // flags that say the same to the program cmd/analytics
 	StopTime      time.Duration // each stage of the stop; default 2 s
 	WebhookURL    string        // where notify posts order events; empty: nowhere
 	WebhookSecret string        // whsec_… of Standard Webhooks

@@ -67,7 +67,7 @@ func (s *System) makeService(ctx context.Context, name string) (program.Service,
 		return notify.New(notify.Config{SMTPAddr: s.outside.sink.Addr(), WebhookURL: s.cfg.WebhookURL, WebhookSecret: s.cfg.WebhookSecret},
 			notify.Deps{NATS: nc, Topology: s.topology, Registry: s.registry, Telemetry: tel})
 	default:
-		return analytics.New(analytics.Config{Bound: s.cfg.Bound},
+		return analytics.New(s.cfg.Analytics,
 			analytics.Deps{NATS: nc, Topology: s.topology, Registry: s.registry, Telemetry: tel})
 	}
 }
@@ -89,9 +89,7 @@ func (s *System) commandOf(service string) string {
 			line += " --order-deadline " + s.cfg.OrderDeadline.String()
 		}
 	case events.ServiceAnalytics:
-		if s.cfg.Bound > 0 {
-			line += " --bound " + s.cfg.Bound.String()
-		}
+		line += s.cfg.AnalyticsLine
 	case events.ServiceNotify:
 		line += " --smtp " + s.outside.sink.Addr()
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,6 +38,8 @@ type System struct {
 	broker  *natsd.Server // nil with an outside one
 	outside outside
 	conns   []*nats.Conn
+
+	services atomic.Pointer[[]run.Part] // once they are made
 }
 
 // New checks the configuration.
@@ -72,6 +75,14 @@ func (s *System) NATSURL() string {
 	return s.cfg.NATSURL
 }
 
+// Healthy says what stands still though it was ready once, or nil.
+func (s *System) Healthy() error {
+	if parts := s.services.Load(); parts != nil {
+		return run.Unwell(*parts)
+	}
+	return nil
+}
+
 // Run runs the system until ctx ends. It stops in this order: HTTP (no new requests), the services (what is in flight is settled), the outside systems, the broker.
 func (s *System) Run(ctx context.Context) (err error) {
 	s.began = time.Now()
@@ -105,6 +116,7 @@ func (s *System) Run(ctx context.Context) (err error) {
 	}()
 	parts, err = s.prepare(ctx)
 	if err == nil {
+		s.services.Store(&parts)
 		err = run.Stages(work, s.cfg.StopTime, s.announce, s.outside.parts(), parts)
 	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {

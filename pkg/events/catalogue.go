@@ -26,6 +26,7 @@ const (
 	TypeOrderDeadline = "shop.order.deadline.v1"
 	TypeWindowResult  = "shop.window.result.v1"
 	TypeEventLate     = "shop.event.late.v1"
+	TypeAlertVelocity = "shop.alert.velocity.v1"
 )
 
 // catalogueUpcasts are the steps from every old version of a type of the catalogue to its newest one. There is one version of each type so far; a test holds
@@ -142,6 +143,24 @@ type WindowResult struct {
 	Timing   string    `json:"timing"`
 	Value    int64     `json:"value"`
 	Count    int64     `json:"count"`
+	Top      []Rank    `json:"top,omitempty"` // of queries that rank: the items with the largest values
+
+	Sequence  uint64     `json:"sequence,omitempty"`  // of TIMELINE: the message that made the result come out
+	Watermark *time.Time `json:"watermark,omitempty"` // the query's, then
+}
+
+// Rank is one item of a ranking.
+type Rank struct {
+	Item  string `json:"item"`
+	Value int64  `json:"value"`
+}
+
+// VelocityAlert says that one customer placed remarkably many orders within a short time, Start to End, End exclusive.
+type VelocityAlert struct {
+	CustomerID string    `json:"customer_id"`
+	Start      time.Time `json:"start"`
+	End        time.Time `json:"end"`
+	Orders     int64     `json:"orders"`
 }
 
 // LateEvent is an event that came after its window had closed.

@@ -144,6 +144,10 @@ func defaultChannels() []Channel {
 			Types: []string{TypeEventLate}, Description: "events that a query did not count in some window, and why",
 		},
 		{
+			Name: "alerts", Stream: StreamAlerts, Address: "alerts.{alert}.{key}.{start}", Senders: []string{ServiceAnalytics},
+			Types: []string{TypeAlertVelocity}, Description: "an alert about one window, once",
+		},
+		{
 			Name: "letters", Stream: StreamDLQ, Address: "dlq.{group}.{partition}.{key}", Senders: allServices(),
 			Other: "an event as it came, whatever it was, with what went wrong in the headers Dlq-…", Description: "the dead letters of one group and key",
 		},

@@ -85,7 +85,9 @@ func samples() map[string]any {
 		events.TypeOrderDeadline:  events.OrderDeadline{OrderID: "536365", DueAt: sampleTime.Add(2 * time.Minute)},
 		events.TypeWindowResult: events.WindowResult{
 			Query: "orders-per-minute", Key: "all", Start: sampleTime, End: sampleTime.Add(time.Minute), Revision: 1, Timing: "on_time", Value: 3, Count: 3,
+			Top: []events.Rank{{Item: "85123A", Value: 2}, {Item: "BANK CHARGES", Value: 1}}, Sequence: 7, Watermark: &sampleTime,
 		},
+		events.TypeAlertVelocity: events.VelocityAlert{CustomerID: "17850", Start: sampleTime, End: sampleTime.Add(10 * time.Second), Orders: 6},
 		events.TypeEventLate: events.LateEvent{
 			Query: "orders-per-minute", Reason: "too_late", EventID: "a", EventType: events.TypeOrderPlaced, EventTime: sampleTime,
 			Watermark: sampleTime.Add(time.Hour), LateByMS: 3_600_000, Stream: events.StreamOrders, Sequence: 7,

@@ -17,6 +17,7 @@ const (
 	StreamTimeline    = "TIMELINE"
 	StreamWindows     = "WINDOWS"
 	StreamLate        = "LATE"
+	StreamAlerts      = "ALERTS"
 	StreamDLQ         = "DLQ"
 	StreamDLQCtl      = "DLQCTL"
 	StreamTimers      = "TIMERS"
@@ -217,6 +218,10 @@ func DefaultTopology(n int) Topology {
 				Publishers: []string{ServiceAnalytics}, Readers: []string{ServiceAnalytics},
 			},
 			{
+				Name: StreamAlerts, Subjects: []string{"alerts.*.*.*"}, MaxAge: 30 * day, Description: "what somebody should look at: one message an alert, however often it is raised",
+				Publishers: []string{ServiceAnalytics},
+			},
+			{
 				Name: StreamDLQ, Subjects: []string{"dlq.*.*.*"}, DiscardNew: true, MaxMsgs: 100_000, MaxMsgsPerSubject: 1000,
 				Description: "the dead letters: one subject a group, partition and key; a letter is the lock on its key", Publishers: allServices(), Readers: allServices(),
 			},
@@ -303,6 +308,11 @@ func (s Subjects) Commit(query string, shard int) string {
 // Late is the subject of a query's late events.
 func (s Subjects) Late(reason, query string) string {
 	return "late." + Token(reason) + "." + Token(query)
+}
+
+// Alert is the subject of one alert about a window: its name, whom it is about, and the window's start in epoch milliseconds. It holds one message at most.
+func (s Subjects) Alert(name, key string, start int64) string {
+	return fmt.Sprintf("alerts.%s.%s.%d", Token(name), Token(key), start)
 }
 
 // Letter is the subject of a group's dead letters with one key. The partition is the one that the event was read from, so that its owner finds what

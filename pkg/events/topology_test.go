@@ -183,6 +183,7 @@ func TestSubjectsFitStreamsAndGroups(t *testing.T) {
 			s.Window("q", key, 1):                  {events.StreamWindows, false},
 			s.Commit("q", 0):                       {events.StreamWindows, false},
 			s.Late("too_late", key):                {events.StreamLate, false},
+			s.Alert("velocity", key, 1):            {events.StreamAlerts, false},
 			s.Letter(events.GroupNotify, 3, key):   {events.StreamDLQ, false},
 			s.LetterState(events.GroupNotify, key): {events.StreamDLQCtl, false},
 			s.Job(events.GroupNotify, key):         {events.StreamDLQCtl, false},

@@ -23,12 +23,16 @@ import (
 const (
 	bytesPerEvent = 100 // what an event of the log weighs against a byte of state
 	minEvents     = 100
-	maxAge        = time.Minute // by store time: an idle instance's base is never older than that
+	maxAge        = time.Minute // by store time: the base of a state that is small is never older than that while there are events
+	maxAgeLarge   = time.Hour
+	smallState    = 1 << 20
 	partSize      = 512 << 10
 
-	// The stream keeps 100 messages a subject. Two bases and one that a stopped writer left must fit: the state may have 16 MiB, which is a million events in open
-	// windows. A larger state is not written: the last base stays, and a restart reads more of TIMELINE.
-	maxParts = 32
+	// The stream keeps 100 messages a subject, and parts are spread over subjects, so that each has room for three: the present one, the one that is being written, and
+	// one that a stopped writer left. A state may have 256 MiB, which is some ten million events in open windows. A larger one is not written: the last base
+	// stays, and a restart reads more of TIMELINE.
+	partsPerSubject = 32
+	maxParts        = 512
 )
 
 // due says whether a new base is worth its bytes, for a state of that size at a sequence and store time.
@@ -39,62 +43,78 @@ func (b *base) due(size int, sequence uint64, stored time.Time) bool {
 		return true
 	case events == 0:
 		return false
-	case stored.Sub(b.Stored) >= maxAge:
+	case stored.Sub(b.Stored) >= maxAge && size <= smallState, stored.Sub(b.Stored) >= maxAgeLarge:
 		return true
 	}
 	return events >= minEvents && events*bytesPerEvent >= uint64(size) //nolint:gosec // a length
 }
 
-var errTooLarge = errors.New("the open windows are too many for a base")
+var errTooLarge = errors.New("too large to be stored")
 
-// store writes a snapshot and returns what a record says of it. Parts that no record names do no harm.
-func (j *journal) store(ctx context.Context, sequence uint64, stored time.Time, snapshot []byte) (base, error) {
-	if len(snapshot) > maxParts*partSize {
-		return base{}, fmt.Errorf("store base: %w: %d bytes, at most %d", errTooLarge, len(snapshot), maxParts*partSize)
+// keep stores bytes in parts and returns where they are. Parts that no record names do no harm. half, where it is set, is called when some of them are stored.
+func (j *journal) keep(ctx context.Context, name string, data []byte, half func() error) (pieces, error) {
+	if len(data) > maxParts*partSize {
+		return pieces{}, fmt.Errorf("store %s: %w: %d bytes, at most %d", name, errTooLarge, len(data), maxParts*partSize)
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	digest := sha256.Sum256(snapshot)
-	b := base{Sequence: sequence, Stored: stored, Size: len(snapshot), Digest: hex.EncodeToString(digest[:])}
-	for rest := snapshot; len(rest) > 0; {
+	digest := sha256.Sum256(data)
+	kept := pieces{Size: len(data), Digest: hex.EncodeToString(digest[:])}
+	for rest := data; len(rest) > 0; {
 		n := min(len(rest), partSize)
-		ack, err := j.js.PublishMsg(ctx, &nats.Msg{Subject: j.parts, Data: rest[:n]})
+		subject := j.subjects.Commit(name, len(kept.Parts)/partsPerSubject)
+		ack, err := j.publish(ctx, &nats.Msg{Subject: subject, Data: rest[:n]})
 		if err != nil {
-			return base{}, fmt.Errorf("store base: %w", err)
+			return pieces{}, fmt.Errorf("store %s: %w", name, err)
 		}
-		b.Parts = append(b.Parts, ack.Sequence)
+		kept.Parts = append(kept.Parts, ack.Sequence)
 		rest = rest[n:]
+		if half != nil && len(kept.Parts) == 1 {
+			if err := half(); err != nil {
+				return pieces{}, err
+			}
+		}
 	}
-	return b, nil
+	return kept, nil
 }
 
-// load reads a base's snapshot.
-func (j *journal) load(ctx context.Context, b *base) ([]byte, error) {
+func (j *journal) publish(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	stream, err := j.js.Stream(ctx, events.StreamWindows)
+	return j.js.PublishMsg(ctx, m)
+}
+
+// load reads what was kept.
+func (j *journal) load(ctx context.Context, kept *pieces) ([]byte, error) {
+	stream, err := j.stream(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("load base: %w", err)
+		return nil, fmt.Errorf("load parts: %w", err)
 	}
-	snapshot := make([]byte, 0, b.Size)
-	for _, sequence := range b.Parts {
-		data, err := j.part(ctx, stream, sequence)
+	data := make([]byte, 0, kept.Size)
+	for _, sequence := range kept.Parts {
+		part, err := j.part(ctx, stream, sequence)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return nil, fmt.Errorf("load base: %w: part %d is not in %s any more", errState, sequence, events.StreamWindows)
+			return nil, fmt.Errorf("load parts: %w: part %d is not in %s any more", errState, sequence, events.StreamWindows)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("load base: %w", err)
+			return nil, fmt.Errorf("load parts: %w", err)
 		}
-		snapshot = append(snapshot, data...)
+		data = append(data, part...)
 	}
-	if digest := sha256.Sum256(snapshot); hex.EncodeToString(digest[:]) != b.Digest {
-		return nil, fmt.Errorf("load base: %w: digest differs", errState)
+	if digest := sha256.Sum256(data); hex.EncodeToString(digest[:]) != kept.Digest {
+		return nil, fmt.Errorf("load parts: %w: digest differs", errState)
 	}
-	return snapshot, nil
+	return data, nil
+}
+
+func (j *journal) stream(ctx context.Context) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return j.js.Stream(ctx, events.StreamWindows)
 }
 
 // part reads one part. Any replica may answer, and one that is behind does not have it yet; so before it counts as gone, the leader is asked.
 func (j *journal) part(ctx context.Context, stream jetstream.Stream, sequence uint64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	msg, err := stream.GetMsg(ctx, sequence)
 	if err == nil {
 		return msg.Data, nil
@@ -102,6 +122,6 @@ func (j *journal) part(ctx context.Context, stream jetstream.Stream, sequence ui
 	if !errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, err
 	}
-	_, data, err := fromLeader(ctx, j.js, events.StreamWindows, fmt.Sprintf(`{"seq":%d}`, sequence))
-	return data, err
+	m, err := fromLeader(ctx, j.js, events.StreamWindows, fmt.Sprintf(`{"seq":%d}`, sequence))
+	return m.data, err
 }

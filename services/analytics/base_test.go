@@ -15,7 +15,7 @@ import (
 func TestBaseIsDueWhenItCostsLessThanReadingAgain(t *testing.T) {
 	t.Parallel()
 	stored := time.Date(2010, 12, 1, 8, 0, 0, 0, time.UTC)
-	b := base{Sequence: 1000, Stored: stored, Parts: []uint64{1}}
+	b := base{Sequence: 1000, Stored: stored, pieces: pieces{Parts: []uint64{1}}}
 	for _, c := range []struct {
 		name     string
 		base     base
@@ -30,7 +30,9 @@ func TestBaseIsDueWhenItCostsLessThanReadingAgain(t *testing.T) {
 		{"a small state", b, 10, 1100, stored, true},
 		{"a large state", b, 100_001, 2000, stored, false},
 		{"a large state and as much to read", b, 100_000, 2000, stored, true},
-		{"old", b, 1 << 20, 1001, stored.Add(maxAge), true},
+		{"small and old", b, smallState, 1001, stored.Add(maxAge), true},
+		{"large and old", b, smallState + 1, 1001, stored.Add(maxAge), false},
+		{"large and very old", b, smallState + 1, 1001, stored.Add(maxAgeLarge), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -46,14 +48,14 @@ func TestLargeBaseIsStoredInParts(t *testing.T) {
 	s := newShop(t, eventstest.Start)
 	j := newJournal(s.js, s.subjects)
 	random := rand.NewChaCha8([32]byte{1})
-	snapshot := make([]byte, 2*partSize+1)
+	snapshot := make([]byte, (partsPerSubject+2)*partSize+1)
 	_, _ = random.Read(snapshot)
-	b, err := j.store(t.Context(), 5, time.Now(), snapshot)
+	b, err := j.keep(t.Context(), baseName, snapshot, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(b.Parts) != 3 {
-		t.Errorf("%d parts, want 3", len(b.Parts))
+	if len(b.Parts) != partsPerSubject+3 {
+		t.Errorf("%d parts, want %d", len(b.Parts), partsPerSubject+3)
 	}
 	back, err := j.load(t.Context(), &b)
 	if err != nil || string(back) != string(snapshot) {
@@ -67,7 +69,7 @@ func TestLargeBaseIsStoredInParts(t *testing.T) {
 	if _, err := j.load(t.Context(), &b); !errors.Is(err, errState) {
 		t.Errorf("a part that is gone: got %v", err)
 	}
-	if _, err := j.store(t.Context(), 5, time.Now(), make([]byte, maxParts*partSize+1)); !errors.Is(err, errTooLarge) {
+	if _, err := j.keep(t.Context(), baseName, make([]byte, maxParts*partSize+1), nil); !errors.Is(err, errTooLarge) {
 		t.Errorf("too large: got %v", err)
 	}
 }
@@ -106,28 +108,38 @@ func TestManyOpenEventsSurviveARestart(t *testing.T) {
 	}
 }
 
+func testPlan(t *testing.T, qs []Query) *plan {
+	t.Helper()
+	registry, err := events.NewRegistry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	topology := events.DefaultTopology(2)
+	return newPlan(Config{Queries: qs}.withDefaults(), &topology, registry)
+}
+
 func TestStateOfAnotherVersionIsRefused(t *testing.T) {
 	t.Parallel()
-	qs := queries(DefaultBound)
-	s, err := newState(qs)
+	p := testPlan(t, nil)
+	s, err := newState(p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	good := s.snapshot()
-	if _, err := restoreState(qs, good); err != nil {
+	if _, err := restoreState(p, good); err != nil {
 		t.Fatal(err)
 	}
 	for name, b := range map[string][]byte{"empty": nil, "another version": append([]byte{9}, good[1:]...), "cut": good[:len(good)/2]} {
-		if _, err := restoreState(qs, b); !errors.Is(err, errState) {
+		if _, err := restoreState(p, b); !errors.Is(err, errState) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 }
 
-func TestQueryThatIsNewStartsEmptyAndOneThatIsGoneIsForgotten(t *testing.T) {
+func TestQueryThatIsNewHasReadNothingAndOneThatIsGoneIsForgotten(t *testing.T) {
 	t.Parallel()
-	qs := queries(DefaultBound)
-	s, err := newState(qs[:2])
+	qs := DefaultQueries()
+	s, err := newState(testPlan(t, qs[:2]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,11 +147,12 @@ func TestQueryThatIsNewStartsEmptyAndOneThatIsGoneIsForgotten(t *testing.T) {
 	if _, err := s.apply(&bus.Delivery{Event: ev, Sequence: 7, StoredAt: time.Now()}, &outputs{}); err != nil {
 		t.Fatal(err)
 	}
-	back, err := restoreState(qs[1:], s.snapshot())
+	back, err := restoreState(testPlan(t, qs[1:3]), s.snapshot())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if back.sequence != 7 || len(back.running) != 2 || back.running[0].engine.Counts().Counted != 1 || back.running[1].engine.Counts().Read() != 0 {
+	if back.sequence != 7 || len(back.running) != 2 || back.running[0].engine.Counts().Counted != 1 || back.running[0].sequence != 7 ||
+		back.running[1].engine.Counts().Read() != 0 || back.running[1].sequence != 0 {
 		t.Errorf("got %+v", back)
 	}
 }
@@ -156,7 +169,7 @@ func TestBaseOfAnotherVersionIsNotNeeded(t *testing.T) {
 	snapshot[0] = 99
 	rec := w.rec
 	var err error
-	if rec.Base, err = w.journal.store(t.Context(), rec.Sequence, time.Now(), snapshot); err != nil {
+	if rec.Base.pieces, err = w.journal.keep(t.Context(), baseName, snapshot, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.journal.append(t.Context(), &rec, w.recSeq); err != nil {

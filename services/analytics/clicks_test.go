@@ -43,7 +43,7 @@ func mode(contentType string) http.Header { return http.Header{"Content-Type": {
 func TestClicksAreTakenInEveryMode(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, eventstest.Start)
-	in := s.start(Config{})
+	in := s.start(plain())
 	for _, c := range []struct {
 		name   string
 		header http.Header
@@ -62,11 +62,11 @@ func TestClicksAreTakenInEveryMode(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %s", c.name, status, body, c.want)
 		}
 	}
-	in.awaitRead("clicks-per-minute", 4)
+	in.awaitRead("clicks-per-page", 4)
 	// click-1 of /web and of /tv are two clicks. The commit can be read a moment before the instance that wrote it shows what is open.
-	want := []string{"web 10:00 open [4,4]"}
+	want := []string{"/sale 10:00 open [4,4]"}
 	eventstest.Eventually(t, patience, fmt.Sprintf("the open window is %v", want), func() bool {
-		return slices.Equal(lines(in.windows("clicks-per-minute")), want)
+		return slices.Equal(lines(in.windows("clicks-per-page")), want)
 	})
 }
 
@@ -82,7 +82,7 @@ func sameJSON(got, want string) bool {
 func TestClickIsStoredAsItWasSent(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, eventstest.Start)
-	in := s.start(Config{})
+	in := s.start(plain())
 	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	header := clickHeader("Ce-Id", `"a \"b\" %E2%82%AC%20x"`, "Ce-Tenant", "london", "Ce-Time", "", "Traceparent", parent)
 	before := time.Now().Add(-time.Millisecond)
@@ -112,18 +112,18 @@ func TestClickIsStoredAsItWasSent(t *testing.T) {
 func TestLongestUserIsTaken(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, eventstest.Start)
-	in := s.start(Config{})
+	in := s.start(plain())
 	user := strings.Repeat("😀", 256) // 3,072 bytes as a token
 	if status, body := in.do(http.MethodPost, "/v1/clicks", clickHeader(), `{"user":"`+user+`","page":"/"}`); status != http.StatusAccepted {
 		t.Fatalf("got %d %s", status, body)
 	}
-	in.awaitRead("clicks-per-minute", 1)
+	in.awaitRead("clicks-per-page", 1)
 }
 
 func TestClicksThatAreNotValid(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, eventstest.Start)
-	in := s.start(Config{})
+	in := s.start(plain())
 	extensions := make([]string, 0, 34)
 	for i := range 17 {
 		extensions = append(extensions, fmt.Sprint("Ce-X", i), "1")
@@ -190,19 +190,19 @@ func TestClicksThatAreNotValid(t *testing.T) {
 func TestClickDatedAheadIsLate(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, eventstest.Start)
-	in := s.start(Config{})
+	in := s.start(plain())
 	ahead := time.Now().AddDate(10, 0, 0).UTC().Format(time.RFC3339)
 	for i, at := range []string{"", ahead, ""} {
 		if status, body := in.do(http.MethodPost, "/v1/clicks", clickHeader("Ce-Id", fmt.Sprint(i), "Ce-Time", at), clickData); status != http.StatusAccepted {
 			t.Fatalf("got %d %s", status, body)
 		}
 	}
-	in.awaitRead("clicks-per-minute", 3)
-	if got := in.standing("clicks-per-minute"); got.Counted != 2 || got.Late != 1 || got.Watermark.After(time.Now()) {
+	in.awaitRead("clicks-per-page", 3)
+	if got := in.standing("clicks-per-page"); got.Counted != 2 || got.Late != 1 || got.Watermark.After(time.Now()) {
 		t.Errorf("got %+v", got)
 	}
 	eventstest.Eventually(t, patience, "the click is in LATE", func() bool {
-		return len(s.stored(events.StreamLate, s.subjects.Late("future_skew", "clicks-per-minute"))) == 1
+		return len(s.stored(events.StreamLate, s.subjects.Late("future_skew", "clicks-per-page"))) == 1
 	})
 }
 
@@ -225,6 +225,7 @@ func FuzzClicks(f *testing.F) {
 	}
 	topology := events.DefaultTopology(2)
 	c := newClickIntake(nil, registry, topology.Subjects())
+	p := newPlan(Config{}.withDefaults(), &topology, registry)
 	f.Add("application/json", "1", "/web", "x", []byte(clickData))
 	f.Add("application/cloudevents+json", "", "", "", []byte(structured("1", "")))
 	f.Add("application/cloudevents-batch+json", "", "", "", []byte("["+structured("1", "")+",{}]"))
@@ -242,7 +243,7 @@ func FuzzClicks(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%+v is accepted and can't be read: %v", clicks[i], err)
 			}
-			if err := check(queries(DefaultBound), registry, &back); err != nil {
+			if _, err := p.check(&back); err != nil {
 				t.Fatalf("%+v is accepted and can't be counted: %v", clicks[i], err)
 			}
 		}

@@ -17,5 +17,9 @@ func TestHandlesWhatTheTopologySays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventstest.CheckHandles(t, group, registry, func(_ context.Context, d bus.Delivery) error { return check(queries(0), registry, &d.Event) })
+	p := newPlan(Config{}.withDefaults(), &topology, registry)
+	eventstest.CheckHandles(t, group, registry, func(_ context.Context, d bus.Delivery) error {
+		_, err := p.check(&d.Event)
+		return err
+	})
 }

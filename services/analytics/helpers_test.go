@@ -44,9 +44,25 @@ type shop struct {
 	publisher *bus.Publisher
 }
 
+// plain are settings with which only event times matter: of one partition, or of several that all get events.
+func plain() Config { return Config{Default: &Settings{Bound: time.Minute}} }
+
+// minutes has the first two queries only.
+func minutes() Config {
+	cfg := plain()
+	cfg.Queries = DefaultQueries()[:2]
+	return cfg
+}
+
+// newShop has one partition, so that each event moves the watermark.
 func newShop(tb testing.TB, start func(testing.TB) *eventstest.Server, change ...func(*events.Topology)) *shop {
 	tb.Helper()
-	topology := events.DefaultTopology(2)
+	return newShopOf(tb, start, 1, change...)
+}
+
+func newShopOf(tb testing.TB, start func(testing.TB) *eventstest.Server, partitions int, change ...func(*events.Topology)) *shop {
+	tb.Helper()
+	topology := events.DefaultTopology(partitions)
 	for _, c := range change {
 		c(&topology)
 	}
@@ -94,6 +110,15 @@ func order(tb testing.TB, id, at, currency string, total events.Minor) events.Ev
 		tb.Fatal(err)
 	}
 	return ev
+}
+
+// plan is what an instance of the shop with this configuration computes.
+func (s *shop) plan(cfg Config) *plan {
+	s.tb.Helper()
+	if err := cfg.Validate(); err != nil {
+		s.tb.Fatal(err)
+	}
+	return newPlan(cfg.withDefaults(), &s.topology, s.registry)
 }
 
 // place stores an order.

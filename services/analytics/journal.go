@@ -16,16 +16,23 @@ import (
 // journal holds the commit records: one subject of WINDOWS, one message a step. The broker takes a record only on top of the one that the
 // writer knows, which is the fence between two instances.
 type journal struct {
-	js      jetstream.JetStream
-	records string // subject
-	parts   string // subject of what bases are stored in
+	js       jetstream.JetStream
+	subjects events.Subjects
+	records  string // subject
 }
 
-// journalName is the token of the subjects. All queries commit together, since they read one log in one step.
-const journalName = "all"
+// The tokens of the subjects. All queries commit together, since they read one log in one step.
+const (
+	journalName = "all"
+	baseName    = journalName + "-base"    // of snapshots
+	outputsName = journalName + "-outputs" // of outputs that are too many for a record
+)
+
+// maxInline is how many bytes of outputs a record has in itself; a message of NATS has 1 MiB at most.
+const maxInline = 600 << 10
 
 func newJournal(js jetstream.JetStream, subjects events.Subjects) *journal {
-	return &journal{js: js, records: subjects.Commit(journalName, 0), parts: subjects.Commit(journalName+"-base", 0)}
+	return &journal{js: js, subjects: subjects, records: subjects.Commit(journalName, 0)}
 }
 
 // errOtherInstance says that another instance commits: this one must forget what it has in memory and stand by.
@@ -52,16 +59,41 @@ func (j *journal) last(ctx context.Context) (record, uint64, error) {
 	if err := json.Unmarshal(msg.Data, &rec); err != nil {
 		return rec, 0, fmt.Errorf("read commit record %d: %w", msg.Sequence, err)
 	}
-	if rec.Format != recordFormat {
-		return rec, 0, fmt.Errorf("read commit record %d: format %d, this program knows %d", msg.Sequence, rec.Format, recordFormat)
+	switch rec.Format {
+	case recordFormat:
+	case recordFormatV1:
+		rec.upgrade()
+	default:
+		return rec, 0, fmt.Errorf("read commit record %d: %w: it is %d, this program knows %d", msg.Sequence, errFormat, rec.Format, recordFormat)
 	}
 	return rec, msg.Sequence, nil
+}
+
+// errFormat says that a newer program has written the last record.
+var errFormat = errors.New("a format of a newer program")
+
+// outputs are what a record's step gives to the world, wherever they are stored.
+func (j *journal) outputs(ctx context.Context, rec *record) error {
+	if rec.Elsewhere == nil {
+		return nil
+	}
+	data, err := j.load(ctx, rec.Elsewhere)
+	if err != nil {
+		return fmt.Errorf("read outputs: %w", err)
+	}
+	if err := json.Unmarshal(data, &rec.Outputs); err != nil {
+		return fmt.Errorf("read outputs: %w", err)
+	}
+	return nil
 }
 
 // append stores a record on top of the one with the sequence after, and returns its own. An error may mean that it is stored all the same (a
 // time-out): the caller forgets its state and reads the journal again, which tells.
 func (j *journal) append(ctx context.Context, rec *record, after uint64) (uint64, error) {
 	data, err := json.Marshal(rec)
+	if err == nil && len(data) > maxInline {
+		data, err = j.split(ctx, *rec)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("encode commit record: %w", err)
 	}
@@ -75,6 +107,20 @@ func (j *journal) append(ctx context.Context, rec *record, after uint64) (uint64
 		return 0, fmt.Errorf("commit at sequence %d of TIMELINE: %w", rec.Sequence, err)
 	}
 	return ack.Sequence, nil
+}
+
+// split stores a record's outputs beside it. One message can close windows of a hundred thousand keys.
+func (j *journal) split(ctx context.Context, rec record) ([]byte, error) {
+	outputs, err := json.Marshal(&rec.Outputs)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := j.keep(ctx, outputsName, outputs, nil)
+	if err != nil {
+		return nil, err
+	}
+	rec.Elsewhere, rec.Outputs.Results, rec.Outputs.Late = &kept, nil, nil
+	return json.Marshal(&rec)
 }
 
 // isConflict knows both codes of a broken expectation: 10071, and on replicated streams 10164 while another write is on its way.

@@ -25,24 +25,30 @@ func observe(provider metric.MeterProvider, v *view) error {
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
-	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		now, ok := v.own()
-		if !ok {
-			return nil
-		}
-		for name, q := range now.queries {
-			query := attribute.String("query", name)
-			for verdict, n := range map[string]uint64{"counted": q.Counted, "late": q.Late, "duplicate": q.Duplicates, "unreadable": q.Unreadable} {
-				o.ObserveInt64(handled, int64(n), metric.WithAttributes(query, attribute.String("verdict", verdict))) //nolint:gosec // a count of events never reaches 2^63
+	_, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		_, err := v.own(ctx, func(now standing) {
+			for name, q := range now.queries {
+				query := attribute.String("query", name)
+				for verdict, n := range q.verdicts() {
+					o.ObserveInt64(handled, int64(n), metric.WithAttributes(query, attribute.String("verdict", verdict))) //nolint:gosec // a count of events never reaches 2^63
+				}
+				if q.Watermark != nil {
+					o.ObserveInt64(watermark, *q.Watermark, metric.WithAttributes(query))
+				}
 			}
-			if q.Watermark != nil {
-				o.ObserveInt64(watermark, *q.Watermark, metric.WithAttributes(query))
-			}
-		}
-		return nil
+		})
+		return err
 	}, handled, watermark)
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
 	return nil
+}
+
+// verdicts are the counts by what became of the events. They add up to what was read.
+func (q *queryRecord) verdicts() map[string]uint64 {
+	return map[string]uint64{
+		"counted": q.Counted, "partially_late": q.PartiallyLate, "too_late": q.TooLate, "future_skew": q.FutureSkew, "no_id": q.NoID,
+		"duplicate": q.Duplicates, "unreadable": q.Unreadable,
+	}
 }

@@ -7,12 +7,14 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/tidemark/tidemark/pkg/events/bus"
 )
 
 func TestMetricsSayWhatIsCommitted(t *testing.T) {
 	t.Parallel()
-	qs := queries(DefaultBound)
-	v := newView(qs, newIndex(qs), nil)
+	p := testPlan(t, DefaultQueries()[:1])
+	v := newView(p, newIndex(p), nil)
 	reader := metric.NewManualReader()
 	if err := observe(metric.NewMeterProvider(metric.WithReader(reader)), v); err != nil {
 		t.Fatal(err)
@@ -45,21 +47,31 @@ func TestMetricsSayWhatIsCommitted(t *testing.T) {
 	if got := collect(); len(got) > 0 {
 		t.Errorf("an instance that stands by reports %v", got)
 	}
-	w := int64(5000)
-	v.mu.Lock()
-	v.now = standing{queries: map[string]queryRecord{"q": {Counted: 3, Late: 2, Duplicates: 1, Watermark: &w}}}
-	v.lifeAt = time.Now()
-	v.mu.Unlock()
+	state, err := newState(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, at := range []string{"2010-12-01T08:26:10Z", "2010-12-01T08:40:00Z", "2010-12-01T08:26:11Z", "2010-12-01T08:40:00Z"} {
+		ev := order(t, "1", at, "GBP", 5)
+		ev.ID = []string{"a", "b", "c", "b"}[i]
+		d := bus.Delivery{Event: ev, Sequence: uint64(i + 1), StoredAt: ev.Time} //nolint:gosec // small
+		if i == 0 {
+			d.StoredAt = ev.Time.Add(-time.Minute) // silence of one partition is counted from here
+		}
+		if _, err := state.apply(&d, &outputs{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.set(state)
 	got := collect()
 	for name, want := range map[string]int64{
-		"tidemark.analytics.events q counted": 3, "tidemark.analytics.events q late": 2, "tidemark.analytics.events q duplicate": 1,
-		"tidemark.analytics.events q unreadable": 0, "tidemark.analytics.watermark q ": 5000,
+		"counted": 2, "too_late": 1, "partially_late": 0, "future_skew": 0, "no_id": 0, "duplicate": 1, "unreadable": 0,
 	} {
-		if got[name] != want {
+		if name = "tidemark.analytics.events orders-per-minute " + name; got[name] != want {
 			t.Errorf("%s: got %d, want %d", name, got[name], want)
 		}
 	}
-	if len(got) != 5 {
+	if want := time.Date(2010, 12, 1, 8, 39, 0, 0, time.UTC).UnixMilli(); got["tidemark.analytics.watermark orders-per-minute "] != want || len(got) != 8 {
 		t.Errorf("got %v", got)
 	}
 }

@@ -7,20 +7,31 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 )
 
-// publisher gives the outputs of committed steps to WINDOWS and LATE. Doing it again, after a crash or by an instance that woke up late, changes
+// publisher gives the outputs of committed steps to WINDOWS, LATE and ALERTS. Doing it again, after a crash or by an instance that woke up late, changes
 // nothing, however long ago the first time was:
 //
-//   - a result goes to the subject of its window, expecting what was there before it (nothing, for the first revision);
-//   - a late event expects the last sequence of LATE. Who commits is fenced, so what comes at which place of LATE hangs on the log alone.
+//   - the last message on the subject of a window is the truth about it, and says which message of TIMELINE made it come out. A result is stored only on top of
+//     one that came out earlier, and only if nobody came in between;
+//   - a late event expects the last sequence of LATE. Who commits is fenced, so what comes at which place of LATE hangs on the log alone;
+//   - an alert expects that there is none about its window.
 type publisher struct {
 	js       jetstream.JetStream
 	encoder  *bus.Encoder
 	subjects events.Subjects
+	plan     *plan
+	half     func() error // called in the midst of it
+
+	last map[string]uint64 // of subjects with windows that may come out again: the sequence of the last message. A guess: the broker has the last word
+}
+
+func newPublisher(js jetstream.JetStream, encoder *bus.Encoder, subjects events.Subjects, p *plan, half func() error) *publisher {
+	return &publisher{js: js, encoder: encoder, subjects: subjects, plan: p, half: half, last: make(map[string]uint64)}
 }
 
 // errForeign says that a subject of ours holds something that we did not write.
@@ -30,18 +41,33 @@ const (
 	publishTries = 5 // without an answer, as between two leaders of a stream
 	publishPause = 200 * time.Millisecond
 	stallWait    = 5 * time.Second
+	perOutput    = 2 * time.Millisecond // what each output adds to the time that all may take
+
+	mostRemembered = 20_000 // subjects
+	asksAtOnce     = 16
+	mostTries      = 10 // of one subject against others that write to it
 )
 
 // publish stores the outputs of a record, and returns the last sequence of LATE then. names are the queries by their place in the record.
 func (p *publisher) publish(ctx context.Context, rec *record) (lateSeq uint64, err error) {
+	if rec.Outputs.empty() {
+		return rec.LateBefore, nil
+	}
 	names := make([]string, len(rec.Queries))
 	for i, q := range rec.Queries {
 		names[i] = q.Name
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	n := len(rec.Outputs.Results) + len(rec.Outputs.Late)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout+time.Duration(n)*perOutput)
 	defer cancel()
 	if err := p.results(ctx, names, rec.Outputs.Results); err != nil {
 		return 0, fmt.Errorf("publish results: %w", err)
+	}
+	if err := p.half(); err != nil {
+		return 0, err
+	}
+	if err := p.alerts(ctx, names, rec.Outputs.Results); err != nil {
+		return 0, fmt.Errorf("publish alerts: %w", err)
 	}
 	lateSeq, err = p.late(ctx, names, rec.Outputs.Late, rec.LateBefore)
 	if err != nil {
@@ -52,8 +78,8 @@ func (p *publisher) publish(ctx context.Context, rec *record) (lateSeq uint64, e
 
 // sent is one message on its way.
 type sent struct {
-	subject, id string
-	future      jetstream.PubAckFuture
+	subject string
+	future  jetstream.PubAckFuture
 }
 
 func (p *publisher) send(ctx context.Context, subject string, ev events.Event, expect jetstream.PublishOpt) (sent, error) {
@@ -66,7 +92,7 @@ func (p *publisher) send(ctx context.Context, subject string, ev events.Event, e
 	if err != nil {
 		return sent{}, fmt.Errorf("publish to %s: %w", subject, err)
 	}
-	return sent{subject: subject, id: ev.ID, future: future}, nil
+	return sent{subject: subject, future: future}, nil
 }
 
 // wait returns the broker's word on one message.
@@ -81,106 +107,197 @@ func (s *sent) wait(ctx context.Context) (*jetstream.PubAck, error) {
 	}
 }
 
-// results stores the results of windows: all on their way at once, since each has a subject of its own.
-func (p *publisher) results(ctx context.Context, names []string, results []result) error {
-	var errs []error
-	flying := make([]sent, 0, len(results))
+// chain is what goes to one subject, in its order. Nearly always that is one result; a session that is retracted and one that begins with it are two.
+type chain struct {
+	subject string
+	results []*result
+	events  []events.Event
+}
+
+func (p *publisher) chains(names []string, results []result) ([]*chain, error) {
+	all := make([]*chain, 0, len(results))
+	bySubject := make(map[string]*chain, len(results))
 	for i := range results {
 		r := &results[i]
 		ev, err := r.event(names[r.Query])
 		if err != nil {
-			return err
+			return nil, err
 		}
-		s, err := p.send(ctx, p.subjects.Window(names[r.Query], r.Key, r.Start), ev, jetstream.WithExpectLastSequencePerSubject(0))
+		subject := p.subjects.Window(names[r.Query], r.Key, r.Start)
+		c := bySubject[subject]
+		if c == nil {
+			c = &chain{subject: subject}
+			bySubject[subject] = c
+			all = append(all, c)
+		}
+		c.results, c.events = append(c.results, r), append(c.events, ev)
+	}
+	return all, nil
+}
+
+// results stores the results of windows. Where what is there before is known, or can be guessed, all are on their way at once, since each has a subject of its
+// own; for the others, and where the guess was wrong, the broker is asked first.
+func (p *publisher) results(ctx context.Context, names []string, results []result) error {
+	chains, err := p.chains(names, results)
+	if err != nil {
+		return err
+	}
+	var slow []*chain
+	flying := make([]sent, 0, len(chains))
+	owners := make([]*chain, 0, len(chains))
+	for _, c := range chains {
+		expect, known := p.last[c.subject]
+		if len(c.results) > 1 || !known && c.results[0].Revision > 1 {
+			slow = append(slow, c)
+			continue
+		}
+		s, err := p.send(ctx, c.subject, c.events[0], jetstream.WithExpectLastSequencePerSubject(expect))
 		if err != nil {
-			errs = append(errs, err)
-			break
+			return errors.Join(err, p.settle(ctx, flying, owners, nil))
 		}
-		flying = append(flying, s)
+		flying, owners = append(flying, s), append(owners, c)
 	}
-	for i := range flying {
-		_, err := flying[i].wait(ctx)
-		if isConflict(err) {
-			err = p.isThere(ctx, flying[i])
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return p.settle(ctx, flying, owners, slow)
 }
 
-// isThere is nil when a result that was refused has been stored before.
-func (p *publisher) isThere(ctx context.Context, s sent) error {
-	stream, err := p.js.Stream(ctx, events.StreamWindows)
-	if err != nil {
-		return fmt.Errorf("look at %s: %w", s.subject, err)
-	}
-	msg, err := stream.GetLastMsgForSubject(ctx, s.subject)
-	if err != nil {
-		return fmt.Errorf("look at %s: %w", s.subject, err)
-	}
-	stored, err := events.Decode(events.Header(msg.Header), msg.Data)
-	if err != nil || stored.ID != s.id {
-		return fmt.Errorf("%s, sequence %d of %s: %w", s.subject, msg.Sequence, events.StreamWindows, errForeign)
-	}
-	return nil
-}
-
-// late stores late events behind the sequence before, in their order. When one is refused, LATE is read from there on: what is found is stored already.
-func (p *publisher) late(ctx context.Context, names []string, lates []late, before uint64) (uint64, error) {
-	const rounds = 5
-	at, err := p.lateAfter(ctx, names, lates, before)
-	for round := 1; isConflict(err) && round < rounds; round++ {
-		found := make(map[string]bool)
-		if at, err = p.scanLate(ctx, before, found); err != nil {
-			return 0, err
-		}
-		var rest []late
-		for i := range lates {
-			if ev, err := lates[i].event(names[lates[i].Query]); err != nil || !found[ev.ID] {
-				rest = append(rest, lates[i])
-			}
-		}
-		at, err = p.lateAfter(ctx, names, rest, at)
-	}
-	return at, err
-}
-
-// scanLate gathers the ids of what is in LATE behind a sequence, and returns its last sequence.
-func (p *publisher) scanLate(ctx context.Context, after uint64, ids map[string]bool) (last uint64, err error) {
-	last, err = readAll(ctx, p.js, events.StreamLate, after+1, func(m *logMessage) error {
-		if ev, err := events.Decode(events.Header(m.header), m.data); err == nil {
-			ids[ev.ID] = true
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", events.StreamLate, err)
-	}
-	return last, nil
-}
-
-func (p *publisher) lateAfter(ctx context.Context, names []string, lates []late, at uint64) (uint64, error) {
-	flying := make([]sent, 0, len(lates))
+// settle waits for what is on its way, and stores the rest one after the other.
+func (p *publisher) settle(ctx context.Context, flying []sent, owners, slow []*chain) error {
 	var errs []error
-	for i := range lates {
-		l := &lates[i]
-		ev, err := l.event(names[l.Query])
-		if err != nil {
-			return 0, err
-		}
-		s, err := p.send(ctx, p.subjects.Late(l.Reason, names[l.Query]), ev, jetstream.WithExpectLastSequence(at+uint64(i)))
-		if err != nil {
-			errs = append(errs, err)
-			break
-		}
-		flying = append(flying, s)
-	}
 	for i := range flying {
 		ack, err := flying[i].wait(ctx)
-		if err == nil {
-			at = max(at, ack.Sequence)
+		switch {
+		case err == nil:
+			p.remember(owners[i], ack.Sequence)
+		case isConflict(err):
+			slow = append(slow, owners[i])
+		default:
+			errs = append(errs, err)
 		}
-		errs = append(errs, err)
 	}
-	return at, errors.Join(errs...)
+	if len(errs) > 0 || len(slow) == 0 {
+		return errors.Join(errs...)
+	}
+	ends := make([]uint64, len(slow))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(asksAtOnce)
+	for i, c := range slow {
+		g.Go(func() (err error) {
+			ends[i], err = p.store(ctx, c)
+			return err
+		})
+	}
+	err := g.Wait()
+	for i, c := range slow {
+		p.remember(c, ends[i])
+	}
+	return err
+}
+
+// remember notes the last message of a subject whose window may come out again.
+func (p *publisher) remember(c *chain, sequence uint64) {
+	if len(p.last) >= mostRemembered {
+		clear(p.last)
+	}
+	if sequence > 0 {
+		p.last[c.subject] = sequence
+	}
+}
+
+// store stores what of a chain is not there yet, and returns the sequence of its subject's last message.
+func (p *publisher) store(ctx context.Context, c *chain) (uint64, error) {
+	for try := 1; ; try++ {
+		last, from, err := p.missing(ctx, c)
+		if err != nil {
+			return 0, err
+		}
+		for ; err == nil && from < len(c.events); from++ {
+			last, err = p.put(ctx, c.subject, c.events[from], last)
+		}
+		if err == nil || !isConflict(err) || try == mostTries {
+			return last, err
+		}
+	}
+}
+
+func (p *publisher) put(ctx context.Context, subject string, ev events.Event, expect uint64) (uint64, error) {
+	s, err := p.send(ctx, subject, ev, jetstream.WithExpectLastSequencePerSubject(expect))
+	if err != nil {
+		return 0, err
+	}
+	ack, err := s.wait(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
+}
+
+// missing looks at a subject: the sequence of its last message, and which of the chain's results is the first that is not stored.
+func (p *publisher) missing(ctx context.Context, c *chain) (last uint64, from int, err error) {
+	m, err := fromLeader(ctx, p.js, events.StreamWindows, fmt.Sprintf(`{"last_by_subj":%q}`, c.subject))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("look at %s: %w", c.subject, err)
+	}
+	there, err := resultIn(&m)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%s, sequence %d of %s: %w: %w", c.subject, m.sequence, events.StreamWindows, errForeign, err)
+	}
+	for i := range c.events {
+		if c.events[i].ID == there.id {
+			return m.sequence, i + 1, nil
+		}
+	}
+	// Another message of the log made it come out. What came out before that has been replaced.
+	for from < len(c.results) && c.results[from].Sequence < there.Sequence {
+		from++
+	}
+	if from < len(c.results) && c.results[from].Sequence == 0 { // of a record of 0.1.0, which gave each window one result
+		return 0, 0, fmt.Errorf("%s, sequence %d of %s: %w", c.subject, m.sequence, events.StreamWindows, errForeign)
+	}
+	return m.sequence, from, nil
+}
+
+// storedResult is a result as WINDOWS has it.
+type storedResult struct {
+	events.WindowResult
+	id string
+}
+
+func resultIn(m *logMessage) (storedResult, error) {
+	ev, err := events.Decode(events.Header(m.header), m.data)
+	if err != nil {
+		return storedResult{}, err
+	}
+	w, err := events.Payload[events.WindowResult](&ev)
+	return storedResult{w, ev.ID}, err
+}
+
+// alerts raises those of the queries that have one. Whichever revision of a window is the first to come out raises it; there is one.
+func (p *publisher) alerts(ctx context.Context, names []string, results []result) error {
+	var flying []sent
+	for i := range results {
+		r := &results[i]
+		q := p.plan.find(names[r.Query])
+		if q == nil || q.Alert == nil || r.Timing == "retract" {
+			continue
+		}
+		ev, err := r.alert(q)
+		if err != nil {
+			return err
+		}
+		s, err := p.send(ctx, p.subjects.Alert(q.Alert.Name, r.Key, r.Start), ev, jetstream.WithExpectLastSequencePerSubject(0))
+		if err != nil {
+			return err
+		}
+		flying = append(flying, s)
+	}
+	var errs []error
+	for i := range flying {
+		if _, err := flying[i].wait(ctx); err != nil && !isConflict(err) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

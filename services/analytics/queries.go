@@ -1,107 +1,130 @@
 package analytics
 
 import (
-	"encoding/json"
-	"fmt"
-	"slices"
 	"time"
+	_ "time/tzdata" // so that every image has Europe/London
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/window"
 )
 
-// query declares what is counted. Its name stands in subjects and in stored results: whoever changes what a query means gives it a new name.
-type query struct {
-	name   string
-	unit   string   // of the value, for people
-	types  []string // the event types that it takes; event time is ce-time
-	window window.Config
-
-	// read says what the query groups an event by, and what it adds up. The event has passed its schema.
-	read func(ev *events.Event) (key string, value int64, err error)
+// Query declares what is counted. Adding one to [DefaultQueries] and a restart is all: it starts from history, the first message that TIMELINE has.
+type Query struct {
+	// Name stands in subjects and in stored results: whoever changes what a query means gives it a new name.
+	Name string
+	// Unit of the value, for people.
+	Unit string
+	// Types are the event types that it takes; event time is ce-time. Its partitions are those of the streams that the types come from.
+	Types []string
+	// Windows and Aggregate are as in [window.Config].
+	Windows   window.Windows
+	Aggregate window.Aggregate
+	// Read says what the query groups an event by, and what it adds up. It is a function of the event alone. The event has passed its schema; an error
+	// makes it a dead letter.
+	Read func(in *Input) (Reading, error)
+	// Keep, where it is set, chooses the results that come out; others are not published at all. It is for queries where silence is the normal case.
+	Keep func(r *window.Result) bool
+	// Alert, where it is set, raises an alert for each window that comes out.
+	Alert *Alert
 }
 
-// queries are the ones that there are. All are per minute, in UTC.
-func queries(bound time.Duration) []query {
-	perMinute := func(aggregate window.Aggregate) window.Config {
-		return window.Config{Windows: window.Tumbling(time.Minute, 0), Aggregate: aggregate, Bound: bound}
-	}
-	return []query{
+// Reading is what a query sees in an event.
+type Reading struct {
+	Key   string        // what it is grouped by; keys that are very long are shortened
+	Item  string        // as in [window.Event]
+	Value int64         //
+	Parts []window.Part // in place of Item and Value
+}
+
+// Alert is raised once for a window, on the subject alerts.<Name>.<key>.<start>.
+type Alert struct {
+	Name    string
+	Type    string // of the event
+	Payload func(r *window.Result) any
+}
+
+// VelocityLimit is how many orders of one customer within ten seconds are remarkable.
+const VelocityLimit = 5
+
+// DefaultQueries are what Tidemark counts.
+func DefaultQueries() []Query {
+	orders, clicks := []string{events.TypeOrderPlaced}, []string{events.TypePageClicked}
+	minutes := window.Tumbling(time.Minute, 0)
+	return []Query{
 		{
-			name: "orders-per-minute", unit: "orders", types: []string{events.TypeOrderPlaced}, window: perMinute(window.Count()),
-			read: func(*events.Event) (string, int64, error) { return "", 1, nil },
+			Name: "orders-per-minute", Unit: "orders", Types: orders, Windows: minutes, Aggregate: window.Count(),
+			Read: func(*Input) (Reading, error) { return Reading{Value: 1}, nil },
 		},
 		{
 			// The key is the currency: amounts of different currencies can't be added.
-			name: "revenue-per-minute", unit: "minor units of the currency in key", types: []string{events.TypeOrderPlaced}, window: perMinute(window.Sum()),
-			read: revenue,
+			Name: "revenue-per-minute", Unit: "minor units of the currency in key", Types: orders, Windows: minutes, Aggregate: window.Sum(),
+			Read: revenue,
 		},
 		{
-			name: "clicks-per-minute", unit: "clicks", types: []string{events.TypePageClicked}, window: perMinute(window.Count()),
-			read: platform,
+			Name: "units-per-sku", Unit: "units, the ten best-selling articles in top", Types: orders, Windows: window.Hopping(5*time.Minute, time.Minute, 0), Aggregate: window.Top(10),
+			Read: units,
+		},
+		{
+			Name: "customer-sessions", Unit: "orders and clicks", Types: []string{events.TypeOrderPlaced, events.TypePageClicked}, Windows: window.Session(30 * time.Minute), Aggregate: window.Count(),
+			Read: visitor,
+		},
+		{
+			Name: "clicks-per-page", Unit: "clicks", Types: clicks, Windows: window.Tumbling(time.Hour, 0), Aggregate: window.Count(),
+			Read: page,
+		},
+		{
+			Name: "order-velocity", Unit: "orders", Types: orders, Windows: window.Hopping(10*time.Second, time.Second, 0), Aggregate: window.Count(),
+			Read:  visitor,
+			Keep:  func(r *window.Result) bool { return r.Count >= VelocityLimit },
+			Alert: &Alert{Name: "velocity", Type: events.TypeAlertVelocity, Payload: velocityAlert},
+		},
+		{
+			Name: "revenue-per-day", Unit: "minor units of the currency in key", Types: orders, Windows: window.Calendar(window.Day, "Europe/London"), Aggregate: window.Sum(),
+			Read: revenue,
 		},
 	}
 }
 
-func revenue(ev *events.Event) (string, int64, error) {
-	var order struct { // without the lines: they are most of the bytes
-		Currency string       `json:"currency"`
-		Total    events.Minor `json:"total_minor"`
-	}
-	if err := json.Unmarshal(ev.Data, &order); err != nil {
-		return "", 0, fmt.Errorf("%w: payload of %s: %w", events.ErrUndecodable, ev.Type, err)
-	}
-	return order.Currency, int64(order.Total), nil
+// orderFacts is what the queries want of an order. All of them read this one type, so an order is decoded once.
+type orderFacts struct {
+	Customer string       `json:"customer_id"`
+	Currency string       `json:"currency"`
+	Total    events.Minor `json:"total_minor"`
+	Lines    []struct {
+		SKU      string `json:"sku"`
+		Quantity int64  `json:"quantity"`
+	} `json:"lines"`
 }
 
-func platform(ev *events.Event) (string, int64, error) {
-	click, err := events.Payload[events.PageClicked](ev)
-	return click.Platform, 1, err
+func revenue(in *Input) (Reading, error) {
+	order, err := Payload[orderFacts](in)
+	return Reading{Key: order.Currency, Value: int64(order.Total)}, err
 }
 
-func (q *query) takes(eventType string) bool { return slices.Contains(q.types, eventType) }
-
-// check says whether the queries can read an event. What none of them takes is passed over, whatever it is. The rules beside the schema are
-// those that the stored late event needs: an id and a time that it can hold.
-func check(qs []query, registry *events.Registry, ev *events.Event) error {
-	checked := false
-	for i := range qs {
-		q := &qs[i]
-		if !q.takes(ev.Type) {
-			continue
-		}
-		if !checked {
-			checked = true
-			if err := checkEnvelope(ev); err != nil {
-				return err
-			}
-			if err := registry.Validate(ev); err != nil {
-				return err
-			}
-		}
-		if _, _, err := q.read(ev); err != nil {
-			return err
-		}
+func units(in *Input) (Reading, error) {
+	order, err := Payload[orderFacts](in)
+	parts := make([]window.Part, len(order.Lines))
+	for i, l := range order.Lines {
+		parts[i] = window.Part{Item: l.SKU, Value: l.Quantity}
 	}
-	return nil
+	return Reading{Parts: parts}, err
 }
 
-// Limits on attributes that reach results and late events.
-const (
-	maxID   = 128 // code points
-	minYear = 1
-	maxYear = 9998 // a window's end must be a year of four digits too
-)
+// visitor is the customer of an order, or the user of a click: they are the same names.
+func visitor(in *Input) (Reading, error) {
+	if in.Type == events.TypePageClicked {
+		click, err := Payload[events.PageClicked](in)
+		return Reading{Key: click.User, Value: 1}, err
+	}
+	order, err := Payload[orderFacts](in)
+	return Reading{Key: order.Customer, Value: 1}, err
+}
 
-func checkEnvelope(ev *events.Event) error {
-	if n := len([]rune(ev.ID)); n > maxID {
-		return fmt.Errorf("%w: id: must have at most %d characters, has %d", events.ErrInvalidEvent, maxID, n)
-	}
-	if ev.Time.IsZero() {
-		return fmt.Errorf("%w: time: required, is missing", events.ErrInvalidEvent)
-	}
-	if y := ev.Time.Year(); y < minYear || y > maxYear {
-		return fmt.Errorf("%w: time: must be in the years %d to %d, is %s", events.ErrInvalidEvent, minYear, maxYear, ev.Time.Format(time.RFC3339))
-	}
-	return nil
+func page(in *Input) (Reading, error) {
+	click, err := Payload[events.PageClicked](in)
+	return Reading{Key: click.Page, Value: 1}, err
+}
+
+func velocityAlert(r *window.Result) any {
+	return events.VelocityAlert{CustomerID: r.Key, Start: time.UnixMilli(r.Start).UTC(), End: time.UnixMilli(r.End).UTC(), Orders: r.Count}
 }

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 	"github.com/tidemark/tidemark/pkg/window"
@@ -21,65 +19,108 @@ var (
 	errOtherCounts = errors.New("the log gives other counts than the commit")
 )
 
-// replay makes the state of a record: its base, and the events from there to the record's sequence once more. The windows that fire on the way
-// have been published long ago.
+// replay makes the state of a record: its base, and the events from there to the record's sequence once more. What comes out on the way and is in the record, or in one before it,
+// was published long ago; what the record says to be held back still is held again.
 //
-// The queries' bounds may have been changed since. What is replayed is replayed with the bounds that the record names, and the new ones hold from
+// The queries' settings may have been changed since. What is replayed is replayed with the settings that the record names, and the new ones hold from
 // the next event on.
 func (w *worker) replay(ctx context.Context, rec *record) (*state, error) {
-	snapshot, err := w.journal.load(ctx, &rec.Base)
+	snapshot, err := w.journal.load(ctx, &rec.Base.pieces)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("base: %w", err)
 	}
-	s, err := restoreState(asRecorded(w.queries, rec), snapshot)
+	recorded := w.plan.asRecorded(rec)
+	s, err := restoreState(recorded, snapshot)
 	if errors.Is(err, errState) || errors.Is(err, window.ErrSnapshot) {
 		// Written by another version of this program. A base is a cache: the log, where it still begins at its beginning, says the same.
 		w.log.WarnContext(ctx, "the base can't be read; counting from the beginning of TIMELINE instead", "error", err, "base", rec.Base.Sequence, "until", rec.Sequence)
-		s, err = newState(asRecorded(w.queries, rec))
+		s, err = newState(recorded)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := replayLog(ctx, w.js, s, rec.Sequence, w.registry, w.check); err != nil {
+	if err := w.fault(duringRestore); err != nil {
+		return nil, err
+	}
+	s.prepare(rec)
+	if err := w.replayLog(ctx, s, rec.Sequence); err != nil {
 		return nil, err
 	}
 	if err := sameCounts(rec, s); err != nil {
 		return nil, err
 	}
-	return restoreState(w.queries, s.snapshot())
+	return restoreState(w.plan, s.snapshot())
 }
 
 // asRecorded are the queries with the settings of the record.
-func asRecorded(qs []query, rec *record) []query {
-	old := make([]query, len(qs))
-	copy(old, qs)
-	for i := range old {
+func (p *plan) asRecorded(rec *record) *plan {
+	old := *p
+	old.queries = make([]*asked, len(p.queries))
+	for i, a := range p.queries {
+		was := *a
 		for _, q := range rec.Queries {
-			if q.Name == old[i].name {
-				old[i].window.Bound, old[i].window.MaxFuture = q.Bound, q.MaxFuture
+			if q.Name == a.Name {
+				was.partitions = q.Partitions
+				was.settings = Settings{Bound: q.Bound, Lateness: q.Lateness, Idle: q.Idle, HoldIdle: q.HoldIdle, MaxFuture: q.MaxFuture, Mode: q.Mode}
+			}
+		}
+		old.queries[i] = &was
+	}
+	return &old
+}
+
+// prepare sets how far each query is to read, and what of it is out. A query that the record does not know reads nothing: it is new, and its turn comes.
+func (s *state) prepare(rec *record) {
+	for _, r := range s.running {
+		r.until = 0
+		for _, q := range rec.Queries {
+			if q.Name == r.Name {
+				r.until = q.Sequence
+				r.forget(q.Cut)
 			}
 		}
 	}
-	return old
 }
 
 // replayLog applies TIMELINE behind the state up to the sequence last.
-func replayLog(ctx context.Context, js jetstream.JetStream, s *state, last uint64, registry *events.Registry, check func(*events.Event) error) error {
-	if s.sequence >= last {
-		return nil
+func (w *worker) replayLog(ctx context.Context, s *state, last uint64) error {
+	from := s.sequence
+	for _, r := range s.running {
+		if r.sequence < r.until {
+			from = min(from, r.sequence)
+		}
 	}
-	var ignored outputs
-	base, first := s.sequence, uint64(0)
-	end, err := readAll(ctx, js, events.StreamTimeline, base+1, func(m *logMessage) error {
+	if from < last {
+		var ignored outputs // late events: they are stored
+		if err := w.readLog(ctx, from, last, func(d *bus.Delivery) error {
+			ignored.Late = ignored.Late[:0]
+			_, err := s.apply(d, &ignored)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	s.sequence = last
+	for _, r := range s.running {
+		if r.until > 0 {
+			r.sequence = r.until // where it ends with messages that have expired
+		}
+	}
+	return nil
+}
+
+// readLog hands TIMELINE's messages behind one sequence, up to and with another, to take. It must hold them all.
+func (w *worker) readLog(ctx context.Context, after, last uint64, take func(*bus.Delivery) error) error {
+	first := uint64(0)
+	end, err := readAll(ctx, w.js, events.StreamTimeline, after+1, func(m *logMessage) error {
 		if first == 0 {
 			first = m.sequence
 		}
 		if m.sequence > last {
 			return errAtEnd
 		}
-		d := deliveryOf(m, registry, check)
-		ignored = outputs{}
-		_, err := s.apply(&d, &ignored)
+		d := deliveryOf(m, w.plan)
+		err := take(&d)
 		if err == nil && m.sequence == last {
 			err = errAtEnd
 		}
@@ -90,21 +131,20 @@ func replayLog(ctx context.Context, js jetstream.JetStream, s *state, last uint6
 		return err
 	case end < last:
 		return fmt.Errorf("%w: it ends at sequence %d, committed is %d; was the broker's data restored from an older copy?", errLogLost, end, last)
-	case first > base+1:
-		return fmt.Errorf("%w: it begins at sequence %d, needed is %d: analytics was away, or its base was written by another version, for longer than TIMELINE is kept", errLogLost, first, base+1)
+	case first > after+1:
+		return fmt.Errorf("%w: it begins at sequence %d, needed is %d: analytics was away, or its base was written by another version, for longer than TIMELINE is kept", errLogLost, first, after+1)
 	}
-	s.sequence = last
 	return nil
 }
 
 // deliveryOf is a message as the log's reader hands it over.
-func deliveryOf(m *logMessage, registry *events.Registry, check func(*events.Event) error) bus.Delivery {
+func deliveryOf(m *logMessage, p *plan) bus.Delivery {
 	d := bus.Delivery{Stream: events.StreamTimeline, Subject: m.subject, Sequence: m.sequence, StoredAt: m.stored}
 	if m.subject == events.SubjectTick {
 		return d
 	}
-	if d.Event, d.Err = registry.Read(events.Header(m.header), m.data); d.Err == nil {
-		d.Err = check(&d.Event)
+	if d.Event, d.Err = p.registry.Read(events.Header(m.header), m.data); d.Err == nil {
+		d.Checked, d.Err = p.check(&d.Event)
 	}
 	return d
 }

@@ -14,32 +14,40 @@ import (
 	"github.com/tidemark/tidemark/pkg/events/bus"
 )
 
-// DefaultBound is how much disorder the queries wait for unless told otherwise.
-const DefaultBound = time.Minute
-
 const closeTimeout = time.Second // for the last base
 
 // Config configures an instance. The zero value of a field means its default.
 type Config struct {
-	Bound time.Duration // how far each watermark trails the largest event time; default [DefaultBound]
+	Queries  []Query             // what is counted; default [DefaultQueries]
+	Default  *Settings           // of every query that Settings does not name; default [DefaultSettings]
+	Settings map[string]Settings // by query, all fields of each
 }
 
 func (c Config) withDefaults() Config {
-	if c.Bound == 0 {
-		c.Bound = DefaultBound
+	if c.Queries == nil {
+		c.Queries = DefaultQueries()
+	}
+	if c.Default == nil {
+		s := DefaultSettings()
+		c.Default = &s
 	}
 	return c
 }
 
+// settingsOf are what holds for a query. The defaults must be in.
+func (c Config) settingsOf(query string) Settings {
+	if s, ok := c.Settings[query]; ok {
+		return s
+	}
+	return *c.Default
+}
+
 // Validate reports every rule that the configuration breaks, joined.
 func (c Config) Validate() error {
-	var errs []error
-	for _, q := range queries(c.withDefaults().Bound) {
-		if err := q.window.Validate(); err != nil {
-			errs = append(errs, fmt.Errorf("analytics: query %s: %w", q.name, err))
-		}
+	if err := c.withDefaults().validateQueries(); err != nil {
+		return fmt.Errorf("analytics: %w", err)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // Deps are what an instance needs.
@@ -57,7 +65,7 @@ type Service struct {
 	index    *index
 	follower *follower
 	clicks   *clickIntake
-	queries  []query
+	plan     *plan
 	ready    chan struct{}
 }
 
@@ -81,17 +89,17 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	encoder := bus.NewEncoder(deps.Registry, telemetry)
 	subjects := deps.Topology.Subjects()
 	busDeps := bus.Deps{JS: js, Encoder: encoder, Subjects: subjects, Telemetry: telemetry}
-	qs := queries(cfg.withDefaults().Bound)
+	p := newPlan(cfg.withDefaults(), &deps.Topology, deps.Registry)
 
-	s := &Service{queries: qs, index: newIndex(qs), ready: make(chan struct{})}
-	s.worker = newWorker(js, subjects, encoder, deps.Registry, qs, s.index, telemetry)
+	s := &Service{plan: p, index: newIndex(p), ready: make(chan struct{})}
+	s.worker = newWorker(js, subjects, encoder, p, s.index, telemetry)
 	if err := observe(telemetry.Meter, s.worker.view); err != nil {
 		return nil, fmt.Errorf("analytics: %w", err)
 	}
-	s.follower = newFollower(js, subjects, qs, s.index, telemetry.Logger)
+	s.follower = newFollower(js, subjects, p, s.index, telemetry.Logger)
 	s.clicks = newClickIntake(bus.NewPublisher(busDeps), deps.Registry, subjects)
 	s.log, err = bus.NewLog(bus.LogConfig{
-		Group: group, Handler: s.worker.handle, Position: s.worker.position, Check: s.worker.check,
+		Group: group, Handler: s.worker.handle, Position: s.worker.position, Check: p.check,
 	}, busDeps)
 	if err != nil {
 		return nil, fmt.Errorf("analytics: %w", err)
@@ -101,6 +109,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 
 // Ready is closed when TIMELINE is read, by this instance or by another, and the closed windows are known.
 func (s *Service) Ready() <-chan struct{} { return s.ready }
+
+// Healthy says why nothing is counted any more, or nil. Some faults wait for a person: a log that does not hold what was committed, a query whose
+// meaning was changed under its name.
+func (s *Service) Healthy() error {
+	return errors.Join(s.log.Healthy(), s.worker.health.failing(), s.worker.reach.failing())
+}
 
 // Run serves until ctx ends; the step that is under way is finished.
 func (s *Service) Run(ctx context.Context) error {

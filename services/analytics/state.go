@@ -1,10 +1,8 @@
 package analytics
 
 import (
-	"bytes"
-	"encoding/binary"
-	"errors"
 	"fmt"
+	"math"
 	"strconv"
 
 	"github.com/tidemark/tidemark/pkg/events"
@@ -12,8 +10,9 @@ import (
 	"github.com/tidemark/tidemark/pkg/window"
 )
 
-// state is everything that the log up to one sequence amounts to. It is pure: the same log gives the same state.
+// state is everything that the log up to one sequence amounts to, and what of it is not out yet. The same log gives the same state.
 type state struct {
+	plan       *plan
 	sequence   uint64 // the last of TIMELINE whose effect is in
 	unreadable uint64 // events that could not be read, whether or not a query would have taken them
 	running    []*running
@@ -21,59 +20,127 @@ type state struct {
 
 // running is one query at work.
 type running struct {
-	query      query
+	*asked
 	engine     *window.Engine
+	sequence   uint64 // the last that it has read: the state's, but for a query that is new and reads history first
+	until      uint64 // in a replay: what comes behind is not its business
 	unreadable uint64 // events of its types that could not be read
+	clock      int64  // the latest store time that the engine was told
+
+	// What came out of the engine and is not out yet, in the order of the log, and the sequence up to which all is out. See held.go.
+	held  []result
+	cut   uint64
+	taken int // events since the cut
 }
 
-func newState(qs []query) (*state, error) {
-	s := &state{}
-	for _, q := range qs {
-		e, err := window.New(q.window)
+func newRunning(a *asked) (*running, error) {
+	e, err := window.New(a.config())
+	if err != nil {
+		return nil, fmt.Errorf("query %s: %w", a.Name, err)
+	}
+	return &running{asked: a, engine: e, until: math.MaxUint64, clock: math.MinInt64}, nil
+}
+
+func newState(p *plan) (*state, error) {
+	s := &state{plan: p}
+	for _, a := range p.queries {
+		r, err := newRunning(a)
 		if err != nil {
-			return nil, fmt.Errorf("query %s: %w", q.name, err)
+			return nil, err
 		}
-		s.running = append(s.running, &running{query: q, engine: e})
+		s.running = append(s.running, r)
 	}
 	return s, nil
 }
 
-// apply takes one delivery, appends what comes out of it, and reports whether it changed more than the sequence. What was applied before is
-// passed over.
+// apply takes one delivery, adds what comes out of it to what is held and to the late events, and reports whether it changed more than how far time has come.
+// What a query has read before it passes over.
 func (s *state) apply(d *bus.Delivery, out *outputs) (changed bool, err error) {
-	if d.Sequence <= s.sequence {
-		return false, nil
+	in, err := s.incoming(d)
+	if err != nil {
+		return false, err
 	}
-	if d.Err != nil {
-		s.sequence = d.Sequence
-		s.unreadable++
-		for _, r := range s.running {
-			if r.query.takes(d.Event.Type) {
-				r.unreadable++
-			}
-		}
-		return true, nil
-	}
+	next := 0 // of the readings
 	for i, r := range s.running {
-		if !r.query.takes(d.Event.Type) {
+		takes := next < len(in.takers) && in.takers[next] == i
+		if takes {
+			next++
+		}
+		if d.Sequence <= r.sequence || d.Sequence > r.until {
 			continue
 		}
-		key, value, err := r.query.read(&d.Event)
-		if err != nil { // check has read it before
-			return changed, fmt.Errorf("query %s, sequence %d: %w", r.query.name, d.Sequence, err)
-		}
-		changed = true
-		before, started := r.engine.Watermark()
-		outcome := r.engine.Apply(window.Event{ID: identity(&d.Event), Key: key, Time: d.Event.Time.UnixMilli(), Stored: d.StoredAt.UnixMilli(), Value: value})
-		for _, result := range outcome.Results {
-			out.Results = append(out.Results, resultOf(i, result))
-		}
-		if outcome.Verdict.Late() {
-			out.Late = append(out.Late, lateOf(i, d, outcome, before, started))
+		r.sequence = d.Sequence
+		switch {
+		case !takes:
+			changed = r.tick(&in) || changed
+		case d.Err != nil:
+			r.unreadable++
+			changed = r.tick(&in) || true
+		default:
+			changed = true
+			r.take(i, &in, &in.readings[next-1], out)
 		}
 	}
-	s.sequence = d.Sequence
+	if d.Sequence > s.sequence {
+		s.sequence = d.Sequence
+		if d.Err != nil {
+			s.unreadable++
+			changed = true
+		}
+	}
 	return changed, nil
+}
+
+// incoming is a delivery as all queries look at it.
+type incoming struct {
+	*bus.Delivery
+	id                string
+	stored            int64
+	stream, partition int
+	takers            []int
+	readings          readings
+}
+
+func (s *state) incoming(d *bus.Delivery) (incoming, error) {
+	in := incoming{Delivery: d, stored: d.StoredAt.UnixMilli(), takers: s.plan.byType[d.Event.Type]}
+	if d.Err != nil || len(in.takers) == 0 {
+		return in, nil
+	}
+	in.readings, _ = d.Checked.(readings)
+	if in.readings == nil {
+		var err error
+		if in.readings, err = s.plan.read(&d.Event); err != nil {
+			return in, fmt.Errorf("sequence %d: %w", d.Sequence, err)
+		}
+	}
+	in.id = identity(&d.Event)
+	in.stream, in.partition, _ = s.plan.origins.Of(d.Subject)
+	return in, nil
+}
+
+// tick tells the engine the time. A time that it knows changes nothing, so most messages of other types cost a look.
+func (r *running) tick(in *incoming) (fired bool) {
+	if in.stored <= r.clock {
+		return false
+	}
+	r.clock = in.stored
+	results := r.engine.Tick(in.stored)
+	r.hold(results, in.Sequence)
+	return len(results) > 0
+}
+
+func (r *running) take(query int, in *incoming, reading *Reading, out *outputs) {
+	r.taken++
+	r.clock = max(r.clock, in.stored)
+	before, started := r.engine.Watermark()
+	outcome := r.engine.Apply(window.Event{
+		ID: in.id, Key: reading.Key, Item: reading.Item, Value: reading.Value, Parts: reading.Parts,
+		Time: in.Event.Time.UnixMilli(), Stored: in.stored, Partition: r.partition(in.stream, in.partition),
+	})
+	r.hold(outcome.Results, in.Sequence)
+	if outcome.Verdict.Late() {
+		out.Late = append(out.Late, lateOf(query, in.Delivery, outcome, before, started))
+	}
 }
 
 // identity is what makes two events the same: source and id together, as CloudEvents says. Two producers may both count from 1.
@@ -81,82 +148,11 @@ func identity(ev *events.Event) string {
 	return strconv.Itoa(len(ev.Source)) + ":" + ev.Source + ev.ID
 }
 
-// size is about how long snapshot would be.
-func (s *state) size() int {
-	n := 64
+// lagging is the least sequence that some query has come to, if there is one that is behind the others.
+func (s *state) lagging() (from uint64, behind bool) {
+	from = s.sequence
 	for _, r := range s.running {
-		n += r.engine.Size() + len(r.query.name) + 32
+		from = min(from, r.sequence)
 	}
-	return n
-}
-
-const stateVersion = 1
-
-var errState = errors.New("invalid base")
-
-// snapshot writes the state: version, sequence, unreadable, then for each query its name, unreadable and engine, with lengths before them.
-func (s *state) snapshot() []byte {
-	b := make([]byte, 0, s.size())
-	b = append(b, stateVersion)
-	b = binary.AppendUvarint(b, s.sequence)
-	b = binary.AppendUvarint(b, s.unreadable)
-	b = binary.AppendUvarint(b, uint64(len(s.running)))
-	for _, r := range s.running {
-		b = appendBytes(b, []byte(r.query.name))
-		b = binary.AppendUvarint(b, r.unreadable)
-		b = appendBytes(b, r.engine.Snapshot())
-	}
-	return b
-}
-
-func appendBytes(b, v []byte) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(v))), v...)
-}
-
-// restoreState goes on from a snapshot. A query that the snapshot does not have starts empty; one that is not asked for any more is forgotten.
-func restoreState(qs []query, snapshot []byte) (*state, error) {
-	s, err := newState(qs)
-	if err != nil {
-		return nil, err
-	}
-	r := bytes.NewReader(snapshot)
-	if v, err := r.ReadByte(); err != nil || v != stateVersion {
-		return nil, fmt.Errorf("%w: version %d, want %d", errState, v, stateVersion)
-	}
-	var readErr error
-	number := func() uint64 {
-		v, err := binary.ReadUvarint(r)
-		readErr = errors.Join(readErr, err)
-		return v
-	}
-	text := func() []byte {
-		n := number()
-		if n > uint64(r.Len()) { //nolint:gosec // a length
-			readErr = errors.Join(readErr, errors.New("ends too early"))
-			return nil
-		}
-		v := make([]byte, n)
-		_, _ = r.Read(v)
-		return v
-	}
-	s.sequence, s.unreadable = number(), number()
-	for range number() {
-		name, unreadable, engine := string(text()), number(), text()
-		if readErr != nil {
-			return nil, fmt.Errorf("%w: %w", errState, readErr)
-		}
-		for _, to := range s.running {
-			if to.query.name != name {
-				continue
-			}
-			if to.engine, err = window.Restore(to.query.window, engine); err != nil {
-				return nil, fmt.Errorf("query %s: %w", name, err)
-			}
-			to.unreadable = unreadable
-		}
-	}
-	if readErr != nil {
-		return nil, fmt.Errorf("%w: %w", errState, readErr)
-	}
-	return s, nil
+	return from, from < s.sequence
 }

@@ -131,8 +131,8 @@ func (t *tail) atEnd(ctx context.Context, end uint64) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	switch sequence, _, err := fromLeader(ctx, t.js, t.stream, fmt.Sprintf(`{"seq":%d,"next_by_subj":">"}`, t.next)); {
-	case errors.Is(err, jetstream.ErrMsgNotFound), err == nil && sequence > end:
+	switch m, err := fromLeader(ctx, t.js, t.stream, fmt.Sprintf(`{"seq":%d,"next_by_subj":">"}`, t.next)); {
+	case errors.Is(err, jetstream.ErrMsgNotFound), err == nil && m.sequence > end:
 		return errAtEnd // what was there is expired
 	case err != nil:
 		return fmt.Errorf("%w: %w", errSession, err)

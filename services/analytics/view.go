@@ -2,21 +2,23 @@ package analytics
 
 import (
 	"context"
-	"sync"
+	"errors"
 	"time"
 
 	"github.com/tidemark/tidemark/pkg/window"
 )
 
-// view is what the HTTP API sees of the worker: what is committed, never what is only applied. It is safe for use by many goroutines.
+// view is what the HTTP API sees of the worker: what is committed, never what is only applied. The worker holds its lock over applying and committing;
+// whoever reads takes it for as long as it looks, and what is open is computed then. It is safe for use by many goroutines.
 type view struct {
-	queries []query
+	plan    *plan
 	journal *journal
 	index   *index
+	fresh   time.Duration
 
-	mu     sync.RWMutex
-	now    standing
-	lifeAt time.Time // when this instance last did a step
+	held   chan struct{} // the lock: taken when it is full. A reader waits for it no longer than its caller does
+	state  *state        // nil: this instance stands by
+	lifeAt time.Time     // when this instance last did a step
 }
 
 // standing is one consistent look at all queries.
@@ -24,38 +26,50 @@ type standing struct {
 	sequence   uint64
 	unreadable uint64
 	queries    map[string]queryRecord
-	open       map[string][]window.Result // what this instance does not know is not there
+	state      *state // nil where only the journal speaks; not to be kept
 }
 
-// fresh is how long after its last step an instance speaks for itself. Heartbeats make a step a second, so one that is silent for longer does not hold the
-// partition: then the journal speaks.
-const fresh = 3 * time.Second
+const (
+	// An instance speaks for itself for so long after its last step. Heartbeats make a step a second, so one that is silent for longer does not hold the
+	// partition: then the journal speaks.
+	freshFor = 3 * time.Second
 
-func newView(qs []query, index *index, journal *journal) *view {
-	return &view{queries: qs, index: index, journal: journal}
+	lookTimeout = 2 * time.Second // a reader's patience with a commit
+)
+
+var errBusy = errors.New("a commit takes long")
+
+func newView(p *plan, index *index, journal *journal) *view {
+	return &view{plan: p, index: index, journal: journal, fresh: freshFor, held: make(chan struct{}, 1)}
 }
 
-// committed takes in what a commit says, and moves the windows that it closed to the index in the same moment.
-func (v *view) committed(s *state, rec *record) {
-	now := standingOf(rec)
-	now.open = make(map[string][]window.Result, len(s.running))
-	for _, r := range s.running {
-		now.open[r.query.name] = r.engine.Open()
+// lock is the worker's: it waits for readers, who are quick.
+func (v *view) lock() { v.held <- struct{}{} }
+
+// unlock ends a step. After one that failed nobody may see what it has applied.
+func (v *view) unlock(err error) {
+	if err != nil {
+		v.state = nil
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	<-v.held
+}
+
+// set shows a state, or none.
+func (v *view) set(s *state) {
+	v.lock()
+	defer v.unlock(nil)
+	v.state, v.lifeAt = s, time.Now()
+}
+
+// alive says that a step has ended. The worker holds the lock.
+func (v *view) alive() { v.lifeAt = time.Now() }
+
+// committed moves the windows that a commit closed to the index. In a step the worker holds the lock, so no reader sees a window twice or not at all.
+func (v *view) committed(rec *record) {
 	for i := range rec.Outputs.Results {
 		r := &rec.Outputs.Results[i]
 		v.index.put(rec.Queries[r.Query].Name, r)
 	}
-	v.now, v.lifeAt = now, time.Now()
-}
-
-// alive says that the worker has come to a sequence without anything to commit.
-func (v *view) alive(sequence uint64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.now.sequence, v.lifeAt = max(v.now.sequence, sequence), time.Now()
 }
 
 func standingOf(rec *record) standing {
@@ -66,31 +80,58 @@ func standingOf(rec *record) standing {
 	return s
 }
 
-// own is where the queries stand, if this instance is the one that counts.
-func (v *view) own() (standing, bool) {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	return v.now, time.Since(v.lifeAt) < fresh
+// own calls read with where the queries stand, if this instance is the one that counts. No commit comes in between.
+func (v *view) own(ctx context.Context, read func(standing)) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	select {
+	case v.held <- struct{}{}:
+	case <-ctx.Done():
+		return false, errBusy
+	}
+	defer func() { <-v.held }()
+	if v.state == nil || time.Since(v.lifeAt) >= v.fresh {
+		return false, nil
+	}
+	rec := recordOf(v.state)
+	now := standingOf(&rec)
+	now.state = v.state
+	read(now)
+	return true, nil
 }
 
-// look returns where the queries stand, and calls read, where it is not nil, with no commit coming in between.
-func (v *view) look(ctx context.Context, read func(standing)) (standing, error) {
-	v.mu.RLock()
-	if time.Since(v.lifeAt) < fresh {
-		defer v.mu.RUnlock()
-		if read != nil {
-			read(v.now)
-		}
-		return v.now, nil
+// look calls read with where the queries stand.
+func (v *view) look(ctx context.Context, read func(standing)) error {
+	if mine, err := v.own(ctx, read); mine || err != nil {
+		return err
 	}
-	v.mu.RUnlock()
 	rec, _, err := v.journal.last(ctx) // this instance stands by
 	if err != nil {
-		return standing{}, err
+		return err
 	}
-	now := standingOf(&rec)
-	if read != nil {
-		read(now)
+	read(standingOf(&rec))
+	return nil
+}
+
+// notOut are the windows of a query that have not come out: those that are open, and results that are held back.
+func (s *standing) notOut(query string) []window.Result {
+	if s.state == nil {
+		return nil
 	}
-	return now, nil
+	for _, r := range s.state.running {
+		if r.Name == query {
+			return r.notOut()
+		}
+	}
+	return nil
+}
+
+func (r *running) notOut() []window.Result {
+	var all []window.Result
+	for _, w := range r.engine.Open() {
+		if r.Keep == nil || r.Keep(&w) {
+			all = append(all, w)
+		}
+	}
+	return all
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,11 +20,27 @@ import (
 
 type windowsInput struct {
 	Query  string    `query:"query" required:"true" doc:"Which query." example:"orders-per-minute"`
+	Key    keyParam  `query:"key" doc:"Windows of this key only, such as a currency or a customer; it may be empty."`
 	From   time.Time `query:"from" doc:"Windows that start at this time or later."`
 	To     time.Time `query:"to" doc:"Windows that start before this time."`
 	Cursor string    `query:"cursor" maxLength:"4096" doc:"next_cursor of the page before."`
 	Limit  int       `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 }
+
+// keyParam tells a key that is empty from none.
+type keyParam struct {
+	Value string
+	IsSet bool
+}
+
+// Schema is that of the value.
+func (keyParam) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
+
+// Receiver and OnParamSet are how huma fills it.
+func (k *keyParam) Receiver() reflect.Value { return reflect.ValueOf(k).Elem().Field(0) }
+
+// OnParamSet notes whether the parameter is there.
+func (k *keyParam) OnParamSet(isSet bool, _ any) { k.IsSet = isSet }
 
 type windowsOutput struct {
 	Body windowsPage
@@ -33,19 +51,21 @@ type windowsPage struct {
 	Unit       string       `json:"unit" doc:"What value counts."`
 	Watermark  *time.Time   `json:"watermark,omitempty" doc:"Every event before it is presumed seen. Absent before the first event."`
 	Counted    uint64       `json:"counted" doc:"Events in some window, since the beginning."`
-	Late       uint64       `json:"late" doc:"Events that came after their window had closed, or are dated ahead. They are in no window."`
+	Late       uint64       `json:"late" doc:"Events that came after their window had closed, or are dated ahead. They are missing in some window."`
 	NextCursor string       `json:"next_cursor,omitempty"`
 }
 
 type windowItem struct {
-	Query    string    `json:"query"`
-	Key      string    `json:"key"`
-	Start    time.Time `json:"start"`
-	End      time.Time `json:"end" doc:"Not in the window any more."`
-	Value    int64     `json:"value"`
-	Count    int64     `json:"count" doc:"How many events."`
-	Revision int       `json:"revision" doc:"0 while the window is open."`
-	Timing   string    `json:"timing" enum:"open,on_time,late,backfill,retract"`
+	Query    string        `json:"query"`
+	Key      string        `json:"key"`
+	Start    time.Time     `json:"start"`
+	End      time.Time     `json:"end" doc:"Not in the window any more."`
+	Value    int64         `json:"value"`
+	Count    int64         `json:"count" doc:"How many events."`
+	Top      []events.Rank `json:"top,omitempty" doc:"Of queries that rank: the items with the largest values."`
+	Revision int           `json:"revision" doc:"0 while the window is open; a higher one has replaced the ones before."`
+	Timing   string        `json:"timing" enum:"open,on_time,late,backfill" doc:"on_time: as it came out first; late: corrected by an event that came behind the watermark."`
+	Sequence uint64        `json:"sequence,omitempty" doc:"Of TIMELINE: the message that made it come out."`
 }
 
 type projectionOutput struct {
@@ -60,13 +80,20 @@ type projection struct {
 }
 
 type queryStanding struct {
-	Query      string     `json:"query"`
-	Read       uint64     `json:"read" doc:"counted + late + duplicates + unreadable"`
-	Counted    uint64     `json:"counted"`
-	Late       uint64     `json:"late"`
-	Duplicates uint64     `json:"duplicates"`
-	Unreadable uint64     `json:"unreadable"`
-	Watermark  *time.Time `json:"watermark,omitempty"`
+	Query         string     `json:"query"`
+	Position      uint64     `json:"position" doc:"The last sequence of TIMELINE that it has read: behind the others' while a new query reads history."`
+	Read          uint64     `json:"read" doc:"counted + late + duplicates + unreadable"`
+	Counted       uint64     `json:"counted"`
+	Late          uint64     `json:"late" doc:"partially_late + too_late + future_skew + no_id"`
+	PartiallyLate uint64     `json:"partially_late" doc:"Some of their windows were gone; the others have them, so they are in windows too."`
+	TooLate       uint64     `json:"too_late"`
+	FutureSkew    uint64     `json:"future_skew"`
+	NoID          uint64     `json:"no_id"`
+	Duplicates    uint64     `json:"duplicates"`
+	Unreadable    uint64     `json:"unreadable"`
+	Watermark     *time.Time `json:"watermark,omitempty"`
+	Gone          *time.Time `json:"gone,omitempty" doc:"Windows that end here or before take no event any more."`
+	Mode          string     `json:"mode" doc:"per-event, or when micro-batches end."`
 }
 
 // Routes registers the service's HTTP operations.
@@ -74,7 +101,7 @@ func (s *Service) Routes(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "list-windows", Method: http.MethodGet, Path: "/v1/windows", Tags: []string{"analytics"},
 		Summary:     "Windows of event time, closed and open",
-		Description: "Open windows come with timing \"open\" and revision 0. An instance that stands by knows closed windows only.",
+		Description: "Open windows come with timing \"open\" and revision 0; in a micro-batch, windows that have ended and wait for the batch's end are not listed for that time. An instance that stands by knows windows that came out only.",
 	}, s.listWindows)
 	huma.Register(api, huma.Operation{
 		OperationID: "windows-projection", Method: http.MethodGet, Path: "/v1/projections/windows", Tags: []string{"analytics"},
@@ -84,88 +111,104 @@ func (s *Service) Routes(api huma.API) {
 }
 
 func (s *Service) listWindows(ctx context.Context, in *windowsInput) (*windowsOutput, error) {
-	q := s.find(in.Query)
+	q := s.plan.find(in.Query)
 	if q == nil {
-		return nil, huma.Error404NotFound(fmt.Sprintf("no query %q; there are %s", in.Query, s.names()))
+		return nil, huma.Error404NotFound(fmt.Sprintf("no query %q; there are %s", in.Query, strings.Join(s.plan.names(), ", ")))
 	}
 	after, err := readCursor(in.Cursor)
 	if err != nil {
 		return nil, huma.Error422UnprocessableEntity("cursor: not one of this listing", &huma.ErrorDetail{Location: "query.cursor", Message: err.Error(), Value: in.Cursor})
 	}
-	from, to := int64(math.MinInt64), int64(math.MaxInt64)
+	f := selection{from: math.MinInt64, to: math.MaxInt64, after: after, limit: in.Limit + 1}
 	if !in.From.IsZero() {
-		from = in.From.UnixMilli()
+		f.from = in.From.UnixMilli()
 	}
 	if !in.To.IsZero() {
-		to = in.To.UnixMilli()
+		f.to = in.To.UnixMilli()
 	}
-	var page []result
-	now, err := s.worker.view.look(ctx, func(now standing) {
-		page = s.index.list(q.name, from, to, after, in.Limit+1)
-		page = appendOpen(page, now.open[q.name], from, to, after, in.Limit+1)
+	if in.Key.IsSet {
+		key := shorten(in.Key.Value)
+		f.key = &key
+	}
+	var out windowsPage
+	err = s.worker.view.look(ctx, func(now standing) {
+		out = s.page(q, &f, now)
 	})
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	standing := now.queries[q.name]
-	out := windowsPage{Items: []windowItem{}, Unit: q.unit, Counted: standing.Counted, Late: standing.Late, Watermark: timeOf(standing.Watermark)}
-	if len(page) > in.Limit {
-		page = page[:in.Limit]
-		out.NextCursor = writeCursor(position{page[in.Limit-1].Start, page[in.Limit-1].Key})
-	}
-	for _, r := range page {
-		out.Items = append(out.Items, windowItem{
-			Query: q.name, Key: r.Key, Start: time.UnixMilli(r.Start).UTC(), End: time.UnixMilli(r.End).UTC(),
-			Value: r.Value, Count: r.Count, Revision: r.Revision, Timing: r.Timing,
-		})
-	}
 	return &windowsOutput{Body: out}, nil
 }
 
-// appendOpen adds the open windows. They come behind the closed ones: the watermark lies between.
-func appendOpen(page []result, open []window.Result, from, to int64, after *position, limit int) []result {
-	for _, w := range open {
-		if len(page) == limit {
-			break
-		}
-		if w.Start < from || w.Start >= to || after != nil && (position{w.Start, w.Key}).compare(*after) <= 0 {
-			continue
-		}
-		page = append(page, resultOf(0, w))
+// page is one page of a listing. It is called while no commit comes in between.
+func (s *Service) page(q *asked, f *selection, now standing) windowsPage {
+	rows := merge(s.index.list(q.Name, f), now.notOut(q.Name), f)
+	stands := now.queries[q.Name]
+	out := windowsPage{Items: []windowItem{}, Unit: q.Unit, Counted: stands.Counted, Late: stands.Late, Watermark: timeOf(stands.Watermark)}
+	if len(rows) == f.limit {
+		rows = rows[:f.limit-1]
+		end := rows[len(rows)-1]
+		out.NextCursor = writeCursor(position{end.Start, end.Key})
 	}
-	return page
+	for _, r := range rows {
+		out.Items = append(out.Items, windowItem{
+			Query: q.Name, Key: r.Key, Start: time.UnixMilli(r.Start).UTC(), End: time.UnixMilli(r.End).UTC(),
+			Value: r.Value, Count: r.Count, Top: r.Top, Revision: r.Revision, Timing: r.Timing, Sequence: r.Sequence,
+		})
+	}
+	return out
+}
+
+// merge puts what has not come out between the rows of what has. Of two with the same start and key, as of a session that was retracted and is open again, the one that is
+// not out is the later one.
+func merge(rows []result, notOut []window.Result, f *selection) []result {
+	var more []result
+	for i := range notOut {
+		if f.takes(position{notOut[i].Start, notOut[i].Key}) {
+			more = append(more, resultOf(&notOut[i]))
+		}
+	}
+	place := func(r *result) position { return position{r.Start, r.Key} }
+	slices.SortFunc(more, func(a, b result) int { return place(&a).compare(place(&b)) })
+	out := make([]result, 0, min(len(rows)+len(more), f.limit))
+	for len(out) < f.limit && len(rows)+len(more) > 0 {
+		switch {
+		case len(more) == 0 || len(rows) > 0 && place(&rows[0]).compare(place(&more[0])) < 0:
+			out, rows = append(out, rows[0]), rows[1:]
+		default:
+			if len(rows) > 0 && place(&rows[0]) == place(&more[0]) {
+				rows = rows[1:]
+			}
+			out, more = append(out, more[0]), more[1:]
+		}
+	}
+	return out
 }
 
 func (s *Service) projection(ctx context.Context, _ *struct{}) (*projectionOutput, error) {
-	now, err := s.worker.view.look(ctx, nil)
+	out := projection{Name: "windows"}
+	err := s.worker.view.look(ctx, func(now standing) {
+		out.Position, out.Unreadable, out.Queries = map[string]uint64{events.StreamTimeline: now.sequence}, now.unreadable, []queryStanding{}
+		for _, q := range s.plan.queries {
+			r, known := now.queries[q.Name]
+			if !known {
+				r.Mode = q.settings.Mode
+			}
+			out.Queries = append(out.Queries, standingOfQuery(q.Name, &r))
+		}
+	})
 	if err != nil {
 		return nil, unavailable(err)
-	}
-	out := projection{Name: "windows", Position: map[string]uint64{events.StreamTimeline: now.sequence}, Unreadable: now.unreadable, Queries: []queryStanding{}}
-	for _, q := range s.queries {
-		r := now.queries[q.name]
-		out.Queries = append(out.Queries, queryStanding{
-			Query: q.name, Read: r.Read, Counted: r.Counted, Late: r.Late, Duplicates: r.Duplicates, Unreadable: r.Unreadable, Watermark: timeOf(r.Watermark),
-		})
 	}
 	return &projectionOutput{Body: out}, nil
 }
 
-func (s *Service) find(name string) *query {
-	for i := range s.queries {
-		if s.queries[i].name == name {
-			return &s.queries[i]
-		}
+func standingOfQuery(name string, r *queryRecord) queryStanding {
+	return queryStanding{
+		Query: name, Position: r.Sequence, Read: r.Read, Counted: r.Counted, Late: r.Late,
+		PartiallyLate: r.PartiallyLate, TooLate: r.TooLate, FutureSkew: r.FutureSkew, NoID: r.NoID, Duplicates: r.Duplicates, Unreadable: r.Unreadable,
+		Watermark: timeOf(r.Watermark), Gone: timeOf(r.Gone), Mode: r.Mode.String(),
 	}
-	return nil
-}
-
-func (s *Service) names() string {
-	names := make([]string, len(s.queries))
-	for i, q := range s.queries {
-		names[i] = q.name
-	}
-	return strings.Join(names, ", ")
 }
 
 func timeOf(ms *int64) *time.Time {

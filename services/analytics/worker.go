@@ -17,21 +17,24 @@ import (
 // forgets what it has in memory and goes on from the journal: so there is one way to recover, and it is the way that every start takes.
 type worker struct {
 	js        jetstream.JetStream
-	queries   []query
-	registry  *events.Registry
+	plan      *plan
 	journal   *journal
 	publisher *publisher
 	view      *view
+	health    health // of steps
+	reach     health // of reading the journal
 	log       *slog.Logger
+	now       func() time.Time // when micro-batches are due; nothing that is counted hangs on it
 
-	state      *state    // nil: to be made from the journal
-	rec        record    // the last commit
-	recSeq     uint64    // its sequence in WINDOWS; 0: there is none
-	positioned uint64    // the record that the reader's position is of
-	lateSeq    uint64    // last sequence of LATE
-	pending    bool      // something happened since the last commit
-	rebase     bool      // something happened since the last base
-	stored     time.Time // store time of the last delivery
+	state      *state      // nil: to be made from the journal
+	rec        record      // the last commit
+	recSeq     uint64      // its sequence in WINDOWS; 0: there is none
+	positioned uint64      // the record that the reader's position is of
+	lateSeq    uint64      // last sequence of LATE
+	pending    bool        // something happened since the last commit
+	rebase     bool        // something happened since the last base
+	stored     time.Time   // store time of the last delivery
+	cuts       []time.Time // when each query's last micro-batch ended
 
 	fault func(stage) error // tests let a step die here
 }
@@ -40,37 +43,40 @@ type worker struct {
 type stage int
 
 const (
-	beforeCommit stage = iota
-	afterCommit        // and before the outputs are published
-	afterPublish       // and before the acknowledgement
+	beforeCommit  stage = iota
+	duringBase          // a part of it is stored
+	afterCommit         // and before the outputs are published
+	duringPublish       // some of them are
+	afterPublish        // and before the acknowledgement
+	duringRestore       // the base is loaded, the log not yet read
 )
 
 // Limits of a step.
 const (
-	maxOutputs = 400 << 10 // bytes of outputs in one record; a message of NATS has 1 MiB at most
+	maxOutputs = 400 << 10 // bytes of outputs after which a step is committed in the midst of it
 	maxQuiet   = 1000      // sequences without any effect that are acknowledged without a commit, so that heartbeats alone write nothing
 )
 
-func newWorker(
-	js jetstream.JetStream, subjects events.Subjects, encoder *bus.Encoder, registry *events.Registry, qs []query, index *index, telemetry bus.Telemetry,
-) *worker {
+func newWorker(js jetstream.JetStream, subjects events.Subjects, encoder *bus.Encoder, p *plan, index *index, telemetry bus.Telemetry) *worker {
 	w := &worker{
-		js: js, queries: qs, registry: registry, journal: newJournal(js, subjects), log: telemetry.Logger,
-		publisher: &publisher{js: js, encoder: encoder, subjects: subjects},
-		fault:     func(stage) error { return nil },
+		js: js, plan: p, journal: newJournal(js, subjects), log: telemetry.Logger, now: time.Now,
+		cuts:  make([]time.Time, len(p.queries)),
+		fault: func(stage) error { return nil },
 	}
-	w.view = newView(qs, index, w.journal)
+	w.publisher = newPublisher(js, encoder, subjects, p, func() error { return w.fault(duringPublish) })
+	w.view = newView(p, index, w.journal)
 	return w
 }
-
-// check says whether an event of TIMELINE can be read.
-func (w *worker) check(ev *events.Event) error { return check(w.queries, w.registry, ev) }
 
 // position is the last sequence whose effect is committed. The reader asks at every take-over and reset, and while it stands by.
 func (w *worker) position(ctx context.Context) (uint64, error) {
 	rec, seq, err := w.journal.last(ctx)
+	w.reach.note(err)
 	if err != nil {
 		return 0, err
+	}
+	if seq > w.recSeq {
+		w.health.note(nil) // another instance gets on
 	}
 	w.positioned = seq
 	return rec.Sequence, nil
@@ -80,21 +86,30 @@ func (w *worker) position(ctx context.Context) (uint64, error) {
 func (w *worker) handle(ctx context.Context, ds []bus.Delivery) error {
 	err := w.step(ctx, ds)
 	if err != nil {
-		w.state = nil
+		w.forget()
 		if errors.Is(err, errOtherInstance) {
 			w.log.InfoContext(ctx, "another instance commits: standing by", "error", err)
 		}
 	}
+	w.health.note(err)
 	return err
 }
 
-func (w *worker) step(ctx context.Context, ds []bus.Delivery) error {
+// forget throws away what is in memory: it may be ahead of what is committed.
+func (w *worker) forget() {
+	w.state = nil
+	w.view.set(nil)
+}
+
+func (w *worker) step(ctx context.Context, ds []bus.Delivery) (err error) {
 	if w.state == nil || w.recSeq != w.positioned {
+		w.forget()
 		if err := w.resume(ctx); err != nil {
-			w.state = nil
 			return fmt.Errorf("go on from the last commit: %w", err)
 		}
 	}
+	w.view.lock()
+	defer func() { w.view.unlock(err) }()
 	var out outputs
 	for i := range ds {
 		changed, err := w.state.apply(&ds[i], &out)
@@ -103,13 +118,14 @@ func (w *worker) step(ctx context.Context, ds []bus.Delivery) error {
 		}
 		w.pending = w.pending || changed
 		w.rebase = w.rebase || changed
-		if out.bytes() < maxOutputs && i < len(ds)-1 {
+		w.stored = ds[i].StoredAt
+		last := i == len(ds)-1
+		w.cut(&out, last)
+		if out.bytes() < maxOutputs && !last {
 			continue
 		}
-		w.stored = ds[i].StoredAt
 		due := w.rebase && w.rec.Base.due(w.state.size(), w.state.sequence, w.stored)
-		if !w.pending && !due && w.state.sequence-w.rec.Sequence < maxQuiet {
-			w.view.alive(w.state.sequence)
+		if !w.pending && out.empty() && !due && w.state.sequence-w.rec.Sequence < maxQuiet {
 			continue
 		}
 		if err := w.commit(ctx, out, due); err != nil {
@@ -117,7 +133,25 @@ func (w *worker) step(ctx context.Context, ds []bus.Delivery) error {
 		}
 		out = outputs{}
 	}
+	w.view.alive()
 	return nil
+}
+
+// cut moves what is due of what is held into the outputs: in the midst of a step what has grown to its number of events, at the end what has had its time.
+func (w *worker) cut(out *outputs, last bool) {
+	var now time.Time
+	if last {
+		now = w.now()
+	}
+	for i, r := range w.state.running {
+		switch {
+		case len(r.held) == 0:
+			r.passed()
+		case r.due(now, w.cuts[i]):
+			r.release(i, out)
+			w.cuts[i] = w.now()
+		}
+	}
 }
 
 // commit stores what was applied and publishes what came out of it.
@@ -125,10 +159,10 @@ func (w *worker) commit(ctx context.Context, out outputs, due bool) error {
 	rec := recordOf(w.state)
 	rec.Base, rec.LateBefore, rec.Outputs = w.rec.Base, w.lateSeq, out
 	if due || rec.Base.Parts == nil {
-		b, err := w.journal.store(ctx, w.state.sequence, w.stored, w.state.snapshot())
+		kept, err := w.journal.keep(ctx, baseName, w.state.snapshot(), func() error { return w.fault(duringBase) })
 		switch {
 		case err == nil:
-			rec.Base = b
+			rec.Base = base{Sequence: w.state.sequence, Stored: w.stored, pieces: kept}
 		case errors.Is(err, errTooLarge):
 			w.log.WarnContext(ctx, "no new base: a restart will read TIMELINE from the last one", "error", err, "base", rec.Base.Sequence)
 		default:
@@ -144,7 +178,7 @@ func (w *worker) commit(ctx context.Context, out outputs, due bool) error {
 	}
 	w.rebase = w.rebase && rec.Base.Sequence != rec.Sequence
 	w.rec, w.recSeq, w.positioned, w.pending = rec, seq, seq, false
-	w.view.committed(w.state, &rec)
+	w.view.committed(&rec)
 	if err := w.fault(afterCommit); err != nil {
 		return err
 	}
@@ -168,11 +202,19 @@ func (w *worker) resume(ctx context.Context) error {
 		return err
 	}
 	w.rebase = rec.Base.Sequence != rec.Sequence
-	w.view.committed(w.state, &rec)
+	if err := w.journal.outputs(ctx, &rec); err != nil {
+		return err
+	}
 	if w.lateSeq, err = w.publisher.publish(ctx, &rec); err != nil {
 		return err
 	}
 	w.log.InfoContext(ctx, "goes on from the last commit", "sequence", rec.Sequence, "base", rec.Base.Sequence, "outputs", len(rec.Outputs.Results)+len(rec.Outputs.Late))
+	w.rec.Outputs, w.rec.Elsewhere = rec.Outputs, nil
+	if err := w.catchUp(ctx); err != nil {
+		return err
+	}
+	w.view.committed(&w.rec)
+	w.view.set(w.state)
 	return nil
 }
 
@@ -193,6 +235,10 @@ func (w *worker) begin(ctx context.Context) error {
 		return fmt.Errorf("read %s: %w", events.StreamLate, err)
 	}
 	w.lateSeq = stream.CachedInfo().State.LastSeq
-	w.state, err = newState(w.queries)
-	return err
+	w.stored = time.Time{}
+	if w.state, err = newState(w.plan); err != nil {
+		return err
+	}
+	w.view.set(w.state)
+	return nil
 }

@@ -17,6 +17,8 @@ type Delivery struct {
 	// Err says why the event can't be read; Event then holds what could be. A [Group] parks such an event by itself. A [Log] parks it and hands
 	// it on in its place, so that the reader's position can pass it.
 	Err error
+	// Checked is what the Check of a [Log] has found in the event.
+	Checked any
 
 	Stream    string
 	Subject   string

@@ -32,8 +32,9 @@ type LogConfig struct {
 	// Position returns the last sequence whose effect is stored; reading starts behind it. It is called at every take-over and reset.
 	Position func(ctx context.Context) (uint64, error)
 	// Check, where it is set, is asked about every event that could be decoded. What it returns an error for can't be read either, and is parked in
-	// the same way: a payload that breaks its schema, for example. Its error must hang on the event alone.
-	Check func(ev *events.Event) error
+	// the same way: a payload that breaks its schema, for example. Its error must hang on the event alone. What it has found while looking comes back
+	// as [Delivery.Checked], so that a payload need not be decoded twice.
+	Check func(ev *events.Event) (any, error)
 	Drain time.Duration // how long a stopping member lets the handler finish before its context ends; default 3 s
 	// Replay, where it is set, is called with the event of a dead letter that a job replays. Without it a replay fails: what a log computes follows its order, so an
 	// event that it has passed has no place any more.
@@ -288,7 +289,7 @@ func (l *Log) take(pull *puller, m *nats.Msg) (t *task, why ending, over bool) {
 	case m.Subject == events.SubjectTick: // no event, and no fault either
 		t.delivery.Event, t.delivery.Err = events.Event{}, nil
 	case t.delivery.Err == nil && l.cfg.Check != nil:
-		t.delivery.Err = l.cfg.Check(&t.delivery.Event)
+		t.delivery.Checked, t.delivery.Err = l.cfg.Check(&t.delivery.Event)
 	}
 	return t, 0, false
 }

@@ -245,11 +245,11 @@ func TestLogChecks(t *testing.T) {
 	f := newFixture(t, 1, single)
 	f.publishMany(3, 1)
 	l := &ledger{}
-	f.readLog(bus.LogConfig{Handler: l.handle, Position: l.at, Check: func(ev *events.Event) error {
+	f.readLog(bus.LogConfig{Handler: l.handle, Position: l.at, Check: func(ev *events.Event) (any, error) {
 		if ev.Version == 2 {
-			return fmt.Errorf("%w: x", events.ErrSchema)
+			return nil, fmt.Errorf("%w: x", events.ErrSchema)
 		}
-		return nil
+		return ev.Version, nil
 	}}, f.js)
 	eventstest.Eventually(t, 10*time.Second, "all are read", l.reached(3))
 	if letters := f.lettersStored(); len(letters) != 1 || letters[0].Header.Get(deadletter.HeaderReason) != string(deadletter.ReasonSchema) {

@@ -1,0 +1,132 @@
+package analytics
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/tidemark/tidemark/pkg/window"
+)
+
+const (
+	stateVersion = 2
+	stateV1      = 1 // of 0.1.0: all queries at one sequence, and nothing held
+)
+
+var errState = errors.New("invalid base")
+
+// size is about how long snapshot would be.
+func (s *state) size() int {
+	n := 64
+	for _, r := range s.running {
+		n += r.engine.Size() + len(r.Name) + 48 + len(r.held)*perResult
+	}
+	return n
+}
+
+// snapshot writes the state: version, sequence, unreadable, then for each query its name, sequence, unreadable, cut, engine and what is held, with lengths before
+// them.
+func (s *state) snapshot() []byte {
+	b := make([]byte, 0, s.size())
+	b = append(b, stateVersion)
+	b = binary.AppendUvarint(b, s.sequence)
+	b = binary.AppendUvarint(b, s.unreadable)
+	b = binary.AppendUvarint(b, uint64(len(s.running)))
+	for _, r := range s.running {
+		b = appendBytes(b, []byte(r.Name))
+		b = binary.AppendUvarint(b, r.sequence)
+		b = binary.AppendUvarint(b, r.unreadable)
+		b = binary.AppendUvarint(b, r.cut)
+		b = appendBytes(b, r.engine.Snapshot())
+		var held []byte
+		if len(r.held) > 0 {
+			held, _ = json.Marshal(r.held) // numbers and texts: it does not fail
+		}
+		b = appendBytes(b, held)
+	}
+	return b
+}
+
+func appendBytes(b, v []byte) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(v))), v...)
+}
+
+// snapshotReader keeps its first failure; what is read after it is zero.
+type snapshotReader struct {
+	*bytes.Reader
+	err error
+}
+
+func (r *snapshotReader) number() uint64 {
+	v, err := binary.ReadUvarint(r)
+	r.err = errors.Join(r.err, err)
+	return v
+}
+
+func (r *snapshotReader) text() []byte {
+	n := r.number()
+	if n > uint64(r.Len()) { //nolint:gosec // a length
+		r.err = errors.Join(r.err, errors.New("ends too early"))
+		return nil
+	}
+	v := make([]byte, n)
+	_, _ = r.Read(v)
+	return v
+}
+
+// restoreState goes on from a snapshot. A query that the snapshot does not have has read nothing; one that is not asked for any more is forgotten.
+func restoreState(p *plan, snapshot []byte) (*state, error) {
+	s, err := newState(p)
+	if err != nil {
+		return nil, err
+	}
+	r := &snapshotReader{Reader: bytes.NewReader(snapshot)}
+	version, err := r.ReadByte()
+	if err != nil || version != stateVersion && version != stateV1 {
+		return nil, fmt.Errorf("%w: version %d, want %d", errState, version, stateVersion)
+	}
+	s.sequence, s.unreadable = r.number(), r.number()
+	for range r.number() {
+		name := string(r.text())
+		one := &running{sequence: s.sequence, cut: s.sequence}
+		if version != stateV1 {
+			one.sequence = r.number()
+		}
+		one.unreadable = r.number()
+		if version != stateV1 {
+			one.cut = r.number()
+		}
+		engine := r.text()
+		if version != stateV1 {
+			if held := r.text(); len(held) > 0 {
+				r.err = errors.Join(r.err, json.Unmarshal(held, &one.held))
+			}
+		}
+		if r.err != nil {
+			return nil, fmt.Errorf("%w: %w", errState, r.err)
+		}
+		if err := s.adopt(name, one, engine); err != nil {
+			return nil, err
+		}
+	}
+	if r.err != nil {
+		return nil, fmt.Errorf("%w: %w", errState, r.err)
+	}
+	return s, nil
+}
+
+// adopt takes over what a snapshot says of one query.
+func (s *state) adopt(name string, was *running, engine []byte) (err error) {
+	for _, r := range s.running {
+		if r.Name != name {
+			continue
+		}
+		if r.engine, err = window.Restore(r.config(), engine); err != nil {
+			return fmt.Errorf("query %s: %w", name, err)
+		}
+		r.sequence, r.unreadable, r.cut, r.held = was.sequence, was.unreadable, was.cut, was.held
+	}
+	return nil
+}
