@@ -67,11 +67,11 @@ func TestAggregates(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		part := rapid.Custom(func(t *rapid.T) window.Part {
 			return window.Part{
-				Item:  rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "item"),
+				Item:  rapid.SampledFrom([]string{"", "a", "b", "c", "d", "e", "f", "g", "h"}).Draw(t, "item"),
 				Value: rapid.OneOf(extremes, rapid.Int64Range(-9, 9), rapid.Int64()).Draw(t, "value"),
 			}
 		})
-		all := rapid.SliceOfN(rapid.SliceOfN(part, 1, 4), 1, 20).Draw(t, "events")
+		all := rapid.SliceOfN(rapid.SliceOfN(part, 1, 4), 1, 30).Draw(t, "events")
 		want := expected(all)
 		parts := make([][][]window.Part, rapid.IntRange(1, 4).Draw(t, "parts"))
 		for _, a := range all {

@@ -1,6 +1,7 @@
 package window
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -30,10 +31,16 @@ type slice struct {
 	events int64
 }
 
-// revised are the revisions of a window that has fired and is not gone, where they are not what they are by themselves: 1 for each key.
+// revised is a window that has fired and is not gone, with the keys that came out again.
 type revised struct {
 	Window
-	revisions map[string]int
+	keys map[string]*revision
+}
+
+// revision is the last one of a key. Of the keys of a window that have none it is 1.
+type revision struct {
+	number int
+	whole  *cell // what the key has in the window, where that is more than one slice; nil: to be put together
 }
 
 func newAligned(l *line, ids *memory) *aligned {
@@ -65,7 +72,7 @@ func (a *aligned) add(ev *Event, hash id, slot *remembered, out *Outcome) Verdic
 	if s.first > a.line.watermark {
 		return Counted // and none of its windows has fired
 	}
-	a.revise(s, ev.Key, out)
+	a.revise(s, ev, out)
 	if s.first > a.line.gone {
 		return Counted
 	}
@@ -129,12 +136,10 @@ func (a *aligned) ended(at *span, missed []Window) []Window {
 }
 
 // revise lets the windows of a slice come out that have fired before and are not gone.
-func (a *aligned) revise(s *slice, key string, out *Outcome) {
+func (a *aligned) revise(s *slice, ev *Event, out *Outcome) {
 	for end := s.first; end <= a.line.watermark; end += a.line.settings.cut.slide {
 		if end > a.line.gone {
-			w := s.window(end)
-			whole := a.whole(w, key)
-			out.Results = append(out.Results, whole.result(key, w, a.nextRevision(w, key, whole.count), Late))
+			out.Results = append(out.Results, a.again(s.window(end), ev))
 		}
 		if end == s.last {
 			break
@@ -142,31 +147,39 @@ func (a *aligned) revise(s *slice, key string, out *Outcome) {
 	}
 }
 
-// nextRevision of a window that has fired and has just got an event. If it had events of the key before, it came out with revision 1 when it fired.
-func (a *aligned) nextRevision(w Window, key string, count int64) int {
-	i, found := slices.BinarySearchFunc(a.revised, w.End, func(r revised, end int64) int {
-		switch {
-		case r.End < end:
-			return -1
-		case r.End > end:
-			return 1
+// again is the next result of a window that has fired, of which a slice has just got an event. If it had events of the key before, it came out with revision 1 when it
+// fired. What is put together of several slices is kept: late events seldom come alone.
+func (a *aligned) again(w Window, ev *Event) Result {
+	r := a.revisionOf(w, ev.Key)
+	whole := r.whole
+	if whole != nil {
+		whole.add(ev.Parts)
+	} else {
+		of := a.within(w)
+		whole = a.combine(of, ev.Key)
+		if len(of) > 1 {
+			r.whole = whole
 		}
-		return 0
-	})
+	}
+	if r.number == 0 && whole.count > 1 {
+		r.number = 1
+	}
+	r.number++
+	return whole.result(ev.Key, w, r.number, Late)
+}
+
+func (a *aligned) revisionOf(w Window, key string) *revision {
+	i, found := slices.BinarySearchFunc(a.revised, w.End, func(r revised, end int64) int { return cmp.Compare(r.End, end) })
 	if !found {
-		a.revised = slices.Insert(a.revised, i, revised{Window: w, revisions: make(map[string]int)})
+		a.revised = slices.Insert(a.revised, i, revised{Window: w, keys: make(map[string]*revision)})
 		a.due = min(a.due, addSaturating(w.End, a.line.settings.lateness))
 	}
-	revisions := a.revised[i].revisions
-	n, known := revisions[key]
-	switch {
-	case !known && count > 1:
-		n = 2
-	default:
-		n++
+	r := a.revised[i].keys[key]
+	if r == nil {
+		r = new(revision)
+		a.revised[i].keys[strings.Clone(key)] = r
 	}
-	revisions[strings.Clone(key)] = n
-	return n
+	return r
 }
 
 // within are the slices of a window.
@@ -184,9 +197,7 @@ func (a *aligned) within(w Window) []*slice {
 	return a.slices[from:to]
 }
 
-// whole is what one key has in a window. It may be a slice's own cell: not to be changed.
-func (a *aligned) whole(w Window, key string) *cell { return a.combine(a.within(w), key) }
-
+// combine is what one key has in the slices of a window. Of one slice it is the slice's own cell: not to be changed.
 func (a *aligned) combine(of []*slice, key string) *cell {
 	if len(of) == 1 {
 		return of[0].cells[key]

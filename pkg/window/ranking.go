@@ -37,13 +37,7 @@ func (r *ranking) Value() Value {
 		item string
 		sum  wide
 	}
-	var total wide
-	all := make([]entry, 0, len(r.items))
-	for item, s := range r.items {
-		all = append(all, entry{item, s})
-		total.merge(s)
-	}
-	slices.SortFunc(all, func(a, b entry) int {
+	order := func(a, b entry) int {
 		switch {
 		case b.sum.less(&a.sum):
 			return -1
@@ -51,9 +45,26 @@ func (r *ranking) Value() Value {
 			return 1
 		}
 		return strings.Compare(a.item, b.item)
-	})
+	}
+	var total wide
+	k := min(r.k, len(r.items))
+	largest := make([]entry, 0, 2*k) // cut down to k whenever it is full
+	var least wide                   // of those that were left then
+	cut := false
+	for item, s := range r.items {
+		total.merge(s)
+		if cut && s.less(&least) {
+			continue
+		}
+		if largest = append(largest, entry{item, s}); len(largest) == 2*k {
+			slices.SortFunc(largest, order)
+			largest = largest[:k]
+			least, cut = largest[k-1].sum, true
+		}
+	}
+	slices.SortFunc(largest, order)
 	v := Value{Number: total.int64()}
-	for _, e := range all[:min(r.k, len(all))] {
+	for _, e := range largest[:k] {
 		v.Top = append(v.Top, Rank{Item: e.item, Sum: e.sum.int64()})
 	}
 	return v

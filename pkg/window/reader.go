@@ -161,14 +161,14 @@ func (r *reader) aligned(a *aligned) {
 		r.remembered(a, untils)
 	}
 	r.items(func() {
-		v := revised{Window: r.window(), revisions: make(map[string]int)}
+		v := revised{Window: r.window(), keys: make(map[string]*revision)}
 		if v.End <= a.line.gone || v.End > a.line.watermark || len(a.revised) > 0 && v.End <= a.revised[len(a.revised)-1].End {
 			r.fail("revisions of a window that can't have any")
 			return
 		}
 		r.items(func() {
 			key := r.text()
-			v.revisions[key] = int(r.uvarint()) //nolint:gosec // what does not fit is not written alike
+			v.keys[key] = &revision{number: int(r.uvarint())} //nolint:gosec // what does not fit is not written alike
 		})
 		a.revised = append(a.revised, v)
 	})

@@ -154,9 +154,9 @@ func (a *aligned) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(a.revised)))
 	for _, r := range a.revised {
 		b = appendWindow(b, r.Window)
-		b = binary.AppendUvarint(b, uint64(len(r.revisions)))
-		for _, key := range slices.Sorted(maps.Keys(r.revisions)) {
-			b = binary.AppendUvarint(appendText(b, key), uint64(r.revisions[key])) //nolint:gosec // 1 or more
+		b = binary.AppendUvarint(b, uint64(len(r.keys)))
+		for _, key := range slices.Sorted(maps.Keys(r.keys)) {
+			b = binary.AppendUvarint(appendText(b, key), uint64(r.keys[key].number)) //nolint:gosec // 1 or more
 		}
 	}
 	return b
