@@ -21,6 +21,7 @@ type cli struct {
 	Event   eventCmd   `cmd:"" help:"Publish and consume one event with everything on, and in plain nats.go."`
 	Groups  groupsCmd  `cmd:"" help:"A consumer group beside one plain consumer of the same stream."`
 	Memory  memoryCmd  `cmd:"" help:"Resident memory of tidemark up: idle, and after a load."`
+	Nexmark nexmarkCmd `cmd:"" help:"The event-time queries of Nexmark."`
 }
 
 // bench is what a measurement works with.
