@@ -170,6 +170,7 @@ type LateEvent struct {
 	EventID   string    `json:"event_id"`
 	EventType string    `json:"event_type"`
 	EventTime time.Time `json:"event_time"`
+	Key       *string   `json:"key,omitempty"` // what the query groups it by; absent in events of 0.1.0
 	Watermark time.Time `json:"watermark"`
 	LateByMS  int64     `json:"late_by_ms"`
 	Stream    string    `json:"stream"`

@@ -34,6 +34,7 @@ type Recompute struct {
 	gone     int64
 	since    int64
 	lost     []Miss
+	same     int // windows that were right
 	misses   map[string]map[Window]bool
 	expired  map[string]map[Window]bool // the missed events are not in the log
 	cells    map[Miss]*recomputed       // of windows that are aligned
@@ -106,6 +107,9 @@ func (r *Recompute) Since(t int64) { r.since = t }
 // Lost are the windows with a miss that can't be recomputed, since the log lacks some of their events: by key, the earliest first. [Recompute.Results] finds them.
 func (r *Recompute) Lost() []Miss { return r.lost }
 
+// Unchanged is how many windows were recomputed and found to be as published. [Recompute.Results] counts them.
+func (r *Recompute) Unchanged() int { return r.same }
+
 // Apply takes an event of the log, and the windows that have missed it since they were computed last. Copies of an event count once, as the first one that is not
 // dated ahead says.
 func (r *Recompute) Apply(ev Event, missed ...Window) {
@@ -172,7 +176,7 @@ func (r *Recompute) keep(ev *Event, fresh bool) {
 // their windows are not gone, or an event may still come that makes their session longer.
 func (r *Recompute) Results(published iter.Seq[Result]) (results []Result, pending []Miss) {
 	before := make(map[string]map[Window]Result)
-	r.lost = nil
+	r.lost, r.same = nil, 0
 	for p := range published {
 		if !r.wants(p.Key, p.Window) {
 			continue
@@ -226,7 +230,7 @@ func (r *Recompute) resultsOfWindows(key string, windows []Window, before map[Wi
 			continue
 		}
 		if c != nil {
-			results = appendChange(results, key, w, &c.cell, before)
+			results = r.appendChange(results, key, w, &c.cell, before)
 		}
 	}
 	return results, again
@@ -236,10 +240,11 @@ func (r *Recompute) resultsOfWindows(key string, windows []Window, before map[Wi
 func (c *recomputed) whole(was Result) bool { return c != nil && c.count-c.fresh == was.Count }
 
 // appendChange appends what a window is now, if that is not what was published.
-func appendChange(results []Result, key string, w Window, c *cell, before map[Window]Result) []Result {
+func (r *Recompute) appendChange(results []Result, key string, w Window, c *cell, before map[Window]Result) []Result {
 	was := before[w]
 	now := c.result(key, w, was.Revision+1, Backfill)
 	if was.Revision > 0 && was.Timing != Retract && was.Count == now.Count && was.Value.Equal(now.Value) {
+		r.same++
 		return results
 	}
 	return append(results, now)
@@ -281,7 +286,7 @@ func (r *Recompute) resultsOfSessions(key string, windows []Window, before map[W
 				results = append(results, Result{Key: key, Window: w, Revision: was.Revision + 1, Timing: Retract})
 			}
 		}
-		changed = appendChange(changed, key, s.Window, &s.cell, before)
+		changed = r.appendChange(changed, key, s.Window, &s.cell, before)
 		if !settled {
 			again = append(again, missed...)
 		}

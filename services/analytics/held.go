@@ -48,6 +48,7 @@ func (r *running) due(now, since time.Time) bool {
 // passed notes that all is out, since nothing is held.
 func (r *running) passed() {
 	r.cut = r.sequence
+	r.settle()
 	if n := r.settings.Mode.Events; n > 0 && r.taken >= n {
 		r.taken = 0
 	}
@@ -64,6 +65,14 @@ func (r *running) release(query int, out *outputs) {
 		out.Results = append(out.Results, held[i])
 	}
 	r.held, r.cut, r.taken = nil, r.sequence, 0
+	r.settle()
+}
+
+// settle notes which windows are gone with all their results out: what a backfill may touch.
+func (r *running) settle() {
+	if gone, ok := r.engine.Gone(); ok {
+		r.settled = &gone
+	}
 }
 
 // coalesce is [window.Coalesce] for results that have been given their sequences.

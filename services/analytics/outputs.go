@@ -28,11 +28,17 @@ type publisher struct {
 	plan     *plan
 	half     func() error // called in the midst of it
 
-	last map[string]uint64 // of subjects with windows that may come out again: the sequence of the last message. A guess: the broker has the last word
+	last map[string]lastOut // of subjects with windows that may come out again. A guess: the broker has the last word
+}
+
+// lastOut is the last message of a subject.
+type lastOut struct {
+	sequence uint64
+	cause    uint64 // the sequence of TIMELINE that its result came out of
 }
 
 func newPublisher(js jetstream.JetStream, encoder *bus.Encoder, subjects events.Subjects, p *plan, half func() error) *publisher {
-	return &publisher{js: js, encoder: encoder, subjects: subjects, plan: p, half: half, last: make(map[string]uint64)}
+	return &publisher{js: js, encoder: encoder, subjects: subjects, plan: p, half: half, last: make(map[string]lastOut)}
 }
 
 // errForeign says that a subject of ours holds something that we did not write.
@@ -149,12 +155,12 @@ func (p *publisher) results(ctx context.Context, names []string, results []resul
 	flying := make([]sent, 0, len(chains))
 	owners := make([]*chain, 0, len(chains))
 	for _, c := range chains {
-		expect, known := p.last[c.subject]
-		if len(c.results) > 1 || !known && c.results[0].Revision > 1 {
+		last, known := p.last[c.subject]
+		if len(c.results) > 1 || !known && c.results[0].Revision > 1 || known && c.results[0].Sequence <= last.cause { // the last: once more
 			slow = append(slow, c)
 			continue
 		}
-		s, err := p.send(ctx, c.subject, c.events[0], jetstream.WithExpectLastSequencePerSubject(expect))
+		s, err := p.send(ctx, c.subject, c.events[0], jetstream.WithExpectLastSequencePerSubject(last.sequence))
 		if err != nil {
 			return errors.Join(err, p.settle(ctx, flying, owners, nil))
 		}
@@ -202,16 +208,19 @@ func (p *publisher) remember(c *chain, sequence uint64) {
 		clear(p.last)
 	}
 	if sequence > 0 {
-		p.last[c.subject] = sequence
+		p.last[c.subject] = lastOut{sequence: sequence, cause: c.results[len(c.results)-1].Sequence}
 	}
 }
 
-// store stores what of a chain is not there yet, and returns the sequence of its subject's last message.
+// store stores what of a chain is not there yet, and returns the sequence of its last message; 0 where all was there, or something newer.
 func (p *publisher) store(ctx context.Context, c *chain) (uint64, error) {
 	for try := 1; ; try++ {
 		last, from, err := p.missing(ctx, c)
 		if err != nil {
 			return 0, err
+		}
+		if from == len(c.events) {
+			return 0, nil
 		}
 		for ; err == nil && from < len(c.events); from++ {
 			last, err = p.put(ctx, c.subject, c.events[from], last)
@@ -252,12 +261,12 @@ func (p *publisher) missing(ctx context.Context, c *chain) (last uint64, from in
 			return m.sequence, i + 1, nil
 		}
 	}
-	// Another message of the log made it come out. What came out before that has been replaced.
-	for from < len(c.results) && c.results[from].Sequence < there.Sequence {
-		from++
-	}
-	if from < len(c.results) && c.results[from].Sequence == 0 { // of a record of 0.1.0, which gave each window one result
+	if c.results[0].Sequence == 0 && there.Sequence == 0 { // of a record of 0.1.0, which gave each window one result
 		return 0, 0, fmt.Errorf("%s, sequence %d of %s: %w", c.subject, m.sequence, events.StreamWindows, errForeign)
+	}
+	// What came out of an earlier message of the log has been replaced; and what came out of the same one, by a backfill.
+	for from < len(c.results) && c.results[from].Sequence <= there.Sequence {
+		from++
 	}
 	return m.sequence, from, nil
 }

@@ -44,6 +44,7 @@ type queryRecord struct {
 	Unreadable    uint64 `json:"unreadable"`
 	Watermark     *int64 `json:"watermark_ms,omitempty"` // nil before the first counted event
 	Gone          *int64 `json:"gone_ms,omitempty"`      // windows that end here or before take no event any more
+	Settled       *int64 `json:"settled_ms,omitempty"`   // the same at the cut: all their results are in this record's outputs or those of one before
 
 	Partitions int           `json:"partitions"`
 	Bound      time.Duration `json:"bound_ns"`
@@ -92,6 +93,7 @@ type late struct {
 	Query     int        `json:"q"`
 	Reason    string     `json:"reason"`
 	ID        string     `json:"id"`
+	Key       *string    `json:"k,omitempty"` // nil in a record of 0.1.0
 	Type      string     `json:"type"`
 	Time      int64      `json:"t"`
 	Watermark *int64     `json:"w,omitempty"`
@@ -114,8 +116,8 @@ func (r *result) window() window.Result {
 	}
 }
 
-func lateOf(query int, d *bus.Delivery, o window.Outcome, watermark int64, started bool) late {
-	l := late{Query: query, Reason: o.Verdict.String(), ID: d.Event.ID, Type: d.Event.Type, Time: d.Event.Time.UnixMilli(), Sequence: d.Sequence}
+func lateOf(query int, d *bus.Delivery, key string, o window.Outcome, watermark int64, started bool) late {
+	l := late{Query: query, Reason: o.Verdict.String(), ID: d.Event.ID, Key: &key, Type: d.Event.Type, Time: d.Event.Time.UnixMilli(), Sequence: d.Sequence}
 	if started {
 		l.Watermark = &watermark
 	}
@@ -164,6 +166,7 @@ func (r *running) record() queryRecord {
 	if gone, ok := r.engine.Gone(); ok {
 		q.Gone = &gone
 	}
+	q.Settled = r.settled
 	return q
 }
 
@@ -204,7 +207,7 @@ func (r *result) alert(q *asked) (events.Event, error) {
 // event is the late event as it is published. Its id hangs on the query, the event and where it stands in the log.
 func (l *late) event(query string) (events.Event, error) {
 	payload := events.LateEvent{
-		Query: query, Reason: l.Reason, EventID: l.ID, EventType: l.Type, EventTime: time.UnixMilli(l.Time).UTC(),
+		Query: query, Reason: l.Reason, EventID: l.ID, EventType: l.Type, EventTime: time.UnixMilli(l.Time).UTC(), Key: l.Key,
 		Stream: events.StreamTimeline, Sequence: l.Sequence,
 	}
 	if l.Watermark != nil {

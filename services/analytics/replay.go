@@ -49,7 +49,14 @@ func (w *worker) replay(ctx context.Context, rec *record) (*state, error) {
 	if err := sameCounts(rec, s); err != nil {
 		return nil, err
 	}
-	return restoreState(w.plan, s.snapshot())
+	now, err := restoreState(w.plan, s.snapshot())
+	if err != nil {
+		return nil, err
+	}
+	for i := range now.running {
+		now.running[i].settled = s.running[i].settled
+	}
+	return now, nil
 }
 
 // asRecorded are the queries with the settings of the record.
@@ -77,6 +84,7 @@ func (s *state) prepare(rec *record) {
 			if q.Name == r.Name {
 				r.until = q.Sequence
 				r.forget(q.Cut)
+				r.settled = q.Settled
 			}
 		}
 	}

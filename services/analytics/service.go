@@ -60,13 +60,14 @@ type Deps struct {
 
 // Service is one instance of analytics.
 type Service struct {
-	worker   *worker
-	log      *bus.Log
-	index    *index
-	follower *follower
-	clicks   *clickIntake
-	plan     *plan
-	ready    chan struct{}
+	worker    *worker
+	log       *bus.Log
+	index     *index
+	follower  *follower
+	clicks    *clickIntake
+	backfills *backfills
+	plan      *plan
+	ready     chan struct{}
 }
 
 // New checks and puts together. It does not block. The topology must have been applied by whoever starts the service.
@@ -97,6 +98,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("analytics: %w", err)
 	}
 	s.follower = newFollower(js, subjects, p, s.index, telemetry.Logger)
+	s.backfills = newBackfills(newBackfill(s.worker, group))
 	s.clicks = newClickIntake(bus.NewPublisher(busDeps), deps.Registry, subjects)
 	s.log, err = bus.NewLog(bus.LogConfig{
 		Group: group, Handler: s.worker.handle, Position: s.worker.position, Check: p.check,
@@ -127,6 +129,7 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	})
 	g.Go(func() error { return s.follower.run(ctx) })
+	g.Go(func() error { return s.backfills.run(ctx) })
 	g.Go(func() error {
 		for _, part := range []<-chan struct{}{s.log.Ready(), s.follower.ready} {
 			select {

@@ -26,6 +26,9 @@ func DefaultSettings() Settings {
 	return Settings{Bound: time.Minute, Lateness: 5 * time.Minute, Idle: 10 * time.Second, MaxFuture: window.DefaultMaxFuture}
 }
 
+// waits is how long a window is kept behind the event time that the log has reached, in milliseconds.
+func (s *Settings) waits() int64 { return (s.Bound + s.Lateness).Milliseconds() }
+
 // Mode says when a query's results come out. The zero value is event by event: each commit has all that there is. Otherwise they are held back and come out
 // together, each window once, when a time has passed or a number of events has been read, whichever comes first. What is counted, what is late and the last
 // result of each window are the same in every mode.

@@ -8,11 +8,13 @@ import (
 	"fmt"
 
 	"github.com/tidemark/tidemark/pkg/window"
+	"github.com/tidemark/tidemark/services/analytics/lateness"
 )
 
 const (
-	stateVersion = 2
+	stateVersion = 3
 	stateV1      = 1 // of 0.1.0: all queries at one sequence, and nothing held
+	stateV2      = 2 // without lateness
 )
 
 var errState = errors.New("invalid base")
@@ -21,13 +23,13 @@ var errState = errors.New("invalid base")
 func (s *state) size() int {
 	n := 64
 	for _, r := range s.running {
-		n += r.engine.Size() + len(r.Name) + 48 + len(r.held)*perResult
+		n += r.engine.Size() + len(r.Name) + 48 + len(r.held)*perResult + r.lateness.Size()
 	}
 	return n
 }
 
-// snapshot writes the state: version, sequence, unreadable, then for each query its name, sequence, unreadable, cut, engine and what is held, with lengths before
-// them.
+// snapshot writes the state: version, sequence, unreadable, then for each query its name, sequence, unreadable, cut, engine, what is held and how late events were, with
+// lengths before them.
 func (s *state) snapshot() []byte {
 	b := make([]byte, 0, s.size())
 	b = append(b, stateVersion)
@@ -45,6 +47,7 @@ func (s *state) snapshot() []byte {
 			held, _ = json.Marshal(r.held) // numbers and texts: it does not fail
 		}
 		b = appendBytes(b, held)
+		b = appendBytes(b, r.lateness.Snapshot())
 	}
 	return b
 }
@@ -84,7 +87,7 @@ func restoreState(p *plan, snapshot []byte) (*state, error) {
 	}
 	r := &snapshotReader{Reader: bytes.NewReader(snapshot)}
 	version, err := r.ReadByte()
-	if err != nil || version != stateVersion && version != stateV1 {
+	if err != nil || version < stateV1 || version > stateVersion {
 		return nil, fmt.Errorf("%w: version %d, want %d", errState, version, stateVersion)
 	}
 	s.sequence, s.unreadable = r.number(), r.number()
@@ -104,10 +107,14 @@ func restoreState(p *plan, snapshot []byte) (*state, error) {
 				r.err = errors.Join(r.err, json.Unmarshal(held, &one.held))
 			}
 		}
+		var meter []byte
+		if version > stateV2 {
+			meter = r.text()
+		}
 		if r.err != nil {
 			return nil, fmt.Errorf("%w: %w", errState, r.err)
 		}
-		if err := s.adopt(name, one, engine); err != nil {
+		if err := s.adopt(name, one, engine, meter); err != nil {
 			return nil, err
 		}
 	}
@@ -118,13 +125,18 @@ func restoreState(p *plan, snapshot []byte) (*state, error) {
 }
 
 // adopt takes over what a snapshot says of one query.
-func (s *state) adopt(name string, was *running, engine []byte) (err error) {
+func (s *state) adopt(name string, was *running, engine, meter []byte) (err error) {
 	for _, r := range s.running {
 		if r.Name != name {
 			continue
 		}
 		if r.engine, err = window.Restore(r.config(), engine); err != nil {
 			return fmt.Errorf("query %s: %w", name, err)
+		}
+		if meter != nil {
+			if r.lateness, err = lateness.Restore(r.settings.waits(), meter); err != nil {
+				return fmt.Errorf("%w: query %s: %w", errState, name, err)
+			}
 		}
 		r.sequence, r.unreadable, r.cut, r.held = was.sequence, was.unreadable, was.cut, was.held
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 	"github.com/tidemark/tidemark/pkg/window"
+	"github.com/tidemark/tidemark/services/analytics/lateness"
 )
 
 // state is everything that the log up to one sequence amounts to, and what of it is not out yet. The same log gives the same state.
@@ -22,6 +23,7 @@ type state struct {
 type running struct {
 	*asked
 	engine     *window.Engine
+	lateness   *lateness.Meter
 	sequence   uint64 // the last that it has read: the state's, but for a query that is new and reads history first
 	until      uint64 // in a replay: what comes behind is not its business
 	unreadable uint64 // events of its types that could not be read
@@ -31,6 +33,8 @@ type running struct {
 	held  []result
 	cut   uint64
 	taken int // events since the cut
+
+	settled *int64 // [window.Engine.Gone] at the cut
 }
 
 func newRunning(a *asked) (*running, error) {
@@ -38,7 +42,7 @@ func newRunning(a *asked) (*running, error) {
 	if err != nil {
 		return nil, fmt.Errorf("query %s: %w", a.Name, err)
 	}
-	return &running{asked: a, engine: e, until: math.MaxUint64, clock: math.MinInt64}, nil
+	return &running{asked: a, engine: e, lateness: lateness.New(a.settings.waits()), until: math.MaxUint64, clock: math.MinInt64}, nil
 }
 
 func newState(p *plan) (*state, error) {
@@ -137,9 +141,10 @@ func (r *running) take(query int, in *incoming, reading *Reading, out *outputs) 
 		ID: in.id, Key: reading.Key, Item: reading.Item, Value: reading.Value, Parts: reading.Parts,
 		Time: in.Event.Time.UnixMilli(), Stored: in.stored, Partition: r.partition(in.stream, in.partition),
 	})
+	r.lateness.Add(in.stored, outcome.Sample, r.engine.State(), r.engine.Size())
 	r.hold(outcome.Results, in.Sequence)
 	if outcome.Verdict.Late() {
-		out.Late = append(out.Late, lateOf(query, in.Delivery, outcome, before, started))
+		out.Late = append(out.Late, lateOf(query, in.Delivery, reading.Key, outcome, before, started))
 	}
 }
 

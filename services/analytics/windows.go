@@ -107,13 +107,19 @@ func (s *Service) Routes(api huma.API) {
 		OperationID: "windows-projection", Method: http.MethodGet, Path: "/v1/projections/windows", Tags: []string{"analytics"},
 		Summary: "How far the counting has come",
 	}, s.projection)
+	s.latenessRoutes(api)
+	s.backfillRoutes(api)
 	s.clicks.routes(api)
+}
+
+func (s *Service) noQuery(name string) error {
+	return huma.Error404NotFound(fmt.Sprintf("no query %q; there are %s", name, strings.Join(s.plan.names(), ", ")))
 }
 
 func (s *Service) listWindows(ctx context.Context, in *windowsInput) (*windowsOutput, error) {
 	q := s.plan.find(in.Query)
 	if q == nil {
-		return nil, huma.Error404NotFound(fmt.Sprintf("no query %q; there are %s", in.Query, strings.Join(s.plan.names(), ", ")))
+		return nil, s.noQuery(in.Query)
 	}
 	after, err := readCursor(in.Cursor)
 	if err != nil {
