@@ -94,8 +94,8 @@ func runFile(t *testing.T, name string) {
 		if decoder.More() {
 			t.Errorf("%s, line %d: more than one case", name, n)
 		}
-		if c.ofTheService() {
-			t.Logf("%s is not run: it is about commits, which this package does not make, and needs the service: %s", c.ID, c.Note)
+		if test := c.ofTheService(); test != "" {
+			t.Logf("%s is not run here: it is about commits, which this package does not make. It is shown with processes that are killed by `go test ./services/analytics -run %s`: %s", c.ID, test, c.Note)
 			continue
 		}
 		t.Run(c.ID, c.run)

@@ -66,13 +66,16 @@ func (c *row) refused(t *testing.T) {
 	}
 }
 
-// ofTheService tells the scenarios that kill a service: nothing of this package could fail in them.
-func (c *row) ofTheService() bool {
-	switch c.ID {
-	case "C01", "C02", "C03", "C04", "C07", "C09", "C10":
-		return c.Kind == "scenario"
+// ofTheService tells the scenarios that kill a service: nothing of this package could fail in them. The value is the test that does it with a real process, in
+// services/analytics; another package's test can't be run from here, so the row is logged and passes without a claim.
+func (c *row) ofTheService() string {
+	if c.Kind != "scenario" {
+		return ""
 	}
-	return false
+	return map[string]string{
+		"C01": "TestKilledAnywhere", "C02": "TestKilledAnywhere", "C03": "TestKilledAnywhere", "C04": "TestStaleInstanceIsRefused",
+		"C07": "TestStalledReaderTakesNoPartitionForSilent -tags long", "C09": "TestOlderCopyOfTheLogIsRefused", "C10": "TestFullStreamLosesNothing",
+	}[c.ID]
 }
 
 // scenario runs the property of the row.

@@ -29,7 +29,6 @@ func (w *worker) catchUp(ctx context.Context) error {
 		if _, err := w.state.apply(d, &out); err != nil {
 			return err
 		}
-		w.stored = d.StoredAt
 		if n++; n < historyBatch && out.bytes() < maxOutputs {
 			return nil
 		}
@@ -54,7 +53,7 @@ func (w *worker) catchUp(ctx context.Context) error {
 func (w *worker) commitAll(ctx context.Context, out *outputs) error {
 	w.cutAll(out)
 	w.rebase = true
-	err := w.commit(ctx, *out, w.rec.Base.due(w.state.size(), w.state.sequence, w.stored))
+	err := w.commit(ctx, *out, w.rec.Base.due(w.state.size(), w.state.sequence, w.state.stored))
 	*out = outputs{}
 	return err
 }

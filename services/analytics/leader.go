@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,10 +24,11 @@ func fromLeader(ctx context.Context, js jetstream.JetStream, stream, request str
 	}
 	var answer struct {
 		Message *struct {
-			Subject  string `json:"subject"`
-			Sequence uint64 `json:"seq"`
-			Header   []byte `json:"hdrs"`
-			Data     []byte `json:"data"`
+			Subject  string    `json:"subject"`
+			Sequence uint64    `json:"seq"`
+			Header   []byte    `json:"hdrs"`
+			Data     []byte    `json:"data"`
+			Time     time.Time `json:"time"`
 		} `json:"message"`
 		Error *jetstream.APIError `json:"error"`
 	}
@@ -41,7 +43,7 @@ func fromLeader(ctx context.Context, js jetstream.JetStream, stream, request str
 	case answer.Message == nil:
 		return logMessage{}, jetstream.ErrMsgNotFound
 	}
-	m = logMessage{subject: answer.Message.Subject, sequence: answer.Message.Sequence, data: answer.Message.Data}
+	m = logMessage{subject: answer.Message.Subject, sequence: answer.Message.Sequence, stored: answer.Message.Time, data: answer.Message.Data}
 	if len(answer.Message.Header) > 0 {
 		if m.header, err = nats.DecodeHeadersMsg(answer.Message.Header); err != nil {
 			return logMessage{}, fmt.Errorf("message %d of %s: %w", m.sequence, stream, err)

@@ -95,6 +95,33 @@ func (p *plan) names() []string {
 	return names
 }
 
+// A step of the log has so many events at most. It is less than what the broker sends without an acknowledgement, so that a batch that is full need not wait.
+const maxStep = 1000
+
+// Where micro-batches have a number of events only, a step waits for so long for more.
+const leastGather = 100 * time.Millisecond
+
+// gather is for how long a step gathers, and how many events at most. It gathers only where every query works in micro-batches: then one commit and one round of
+// publishing serves them all.
+func (p *plan) gather() (wait time.Duration, most int) {
+	wait, most = maxEvery, maxStep
+	for _, q := range p.queries {
+		m := q.settings.Mode
+		switch {
+		case !m.batched():
+			return 0, maxStep
+		case m.Every == 0:
+			wait = min(wait, leastGather)
+		default:
+			wait = min(wait, m.Every)
+		}
+		if m.Events > 0 {
+			most = min(most, m.Events)
+		}
+	}
+	return wait, most
+}
+
 // Input is an event on its way into the queries. What one of them has decoded, the others share.
 type Input struct {
 	*events.Event

@@ -20,6 +20,7 @@ const (
 type record struct {
 	Format     int           `json:"format"`
 	Sequence   uint64        `json:"sequence"`   // the last of TIMELINE whose effect is in
+	Stored     time.Time     `json:"stored"`     // its store time: a log that has another message there is not the one that was counted
 	Unreadable uint64        `json:"unreadable"` // events so far that could not be read
 	Queries    []queryRecord `json:"queries"`
 	Base       base          `json:"base"`
@@ -146,7 +147,7 @@ func (o *outputs) empty() bool { return len(o.Results) == 0 && len(o.Late) == 0 
 
 // recordOf is the state as a record says it.
 func recordOf(s *state) record {
-	rec := record{Format: recordFormat, Sequence: s.sequence, Unreadable: s.unreadable}
+	rec := record{Format: recordFormat, Sequence: s.sequence, Stored: s.stored, Unreadable: s.unreadable}
 	for _, r := range s.running {
 		rec.Queries = append(rec.Queries, r.record())
 	}

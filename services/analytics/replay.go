@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
@@ -49,14 +52,44 @@ func (w *worker) replay(ctx context.Context, rec *record) (*state, error) {
 	if err := sameCounts(rec, s); err != nil {
 		return nil, err
 	}
-	now, err := restoreState(w.plan, s.snapshot())
+	next, err := restoreState(w.plan, s.snapshot())
 	if err != nil {
 		return nil, err
 	}
-	for i := range now.running {
-		now.running[i].settled = s.running[i].settled
+	next.stored = rec.Stored
+	for i := range next.running {
+		next.running[i].settled = s.running[i].settled
 	}
-	return now, nil
+	return next, nil
+}
+
+// sameLog looks whether TIMELINE is the log that was counted: whether it has the message of the record, stored at the time that the record says. After its data was put back from
+// an older copy it ends too early, or has come so far again with other messages.
+func (w *worker) sameLog(ctx context.Context, rec *record) error {
+	if rec.Sequence == 0 || rec.Stored.IsZero() {
+		return nil // nothing is committed, or by 0.1.0
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	stream, err := w.js.Stream(ctx, events.StreamTimeline)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", events.StreamTimeline, err)
+	}
+	state := stream.CachedInfo().State
+	if state.LastSeq < rec.Sequence {
+		return fmt.Errorf("%w: it ends at sequence %d, committed is %d; was the broker's data restored from an older copy?", errLogLost, state.LastSeq, rec.Sequence)
+	}
+	m, err := fromLeader(ctx, w.js, events.StreamTimeline, fmt.Sprintf(`{"seq":%d}`, rec.Sequence))
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return nil // expired
+	case err != nil:
+		return fmt.Errorf("read %s: %w", events.StreamTimeline, err)
+	case !m.stored.Equal(rec.Stored):
+		return fmt.Errorf("%w: its message %d was stored at %s, the committed one at %s; it ends at sequence %d; was the broker's data restored from an older copy?",
+			errLogLost, rec.Sequence, m.stored.Format(time.RFC3339Nano), rec.Stored.Format(time.RFC3339Nano), state.LastSeq)
+	}
+	return nil
 }
 
 // asRecorded are the queries with the settings of the record.
@@ -108,13 +141,18 @@ func (w *worker) replayLog(ctx context.Context, s *state, last uint64) error {
 			return err
 		}
 	}
+	s.arrive(last)
+	return nil
+}
+
+// arrive notes that all is read, also where it ends with messages that have expired.
+func (s *state) arrive(last uint64) {
 	s.sequence = last
 	for _, r := range s.running {
 		if r.until > 0 {
-			r.sequence = r.until // where it ends with messages that have expired
+			r.sequence = r.until
 		}
 	}
-	return nil
 }
 
 // readLog hands TIMELINE's messages behind one sequence, up to and with another, to take. It must hold them all.

@@ -21,6 +21,8 @@ type Config struct {
 	Queries  []Query             // what is counted; default [DefaultQueries]
 	Default  *Settings           // of every query that Settings does not name; default [DefaultSettings]
 	Settings map[string]Settings // by query, all fields of each
+
+	step int // tests: most events of a step
 }
 
 func (c Config) withDefaults() Config {
@@ -100,8 +102,13 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s.follower = newFollower(js, subjects, p, s.index, telemetry.Logger)
 	s.backfills = newBackfills(newBackfill(s.worker, group))
 	s.clicks = newClickIntake(bus.NewPublisher(busDeps), deps.Registry, subjects)
+	gather, most := p.gather()
+	s.worker.view.fresh += gather
+	if cfg.step > 0 {
+		most = min(most, cfg.step)
+	}
 	s.log, err = bus.NewLog(bus.LogConfig{
-		Group: group, Handler: s.worker.handle, Position: s.worker.position, Check: p.check,
+		Group: group, Handler: s.worker.handle, Position: s.worker.position, Check: p.check, Gather: gather, MaxBatch: most,
 	}, busDeps)
 	if err != nil {
 		return nil, fmt.Errorf("analytics: %w", err)

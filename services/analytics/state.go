@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"time"
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
@@ -14,8 +15,9 @@ import (
 // state is everything that the log up to one sequence amounts to, and what of it is not out yet. The same log gives the same state.
 type state struct {
 	plan       *plan
-	sequence   uint64 // the last of TIMELINE whose effect is in
-	unreadable uint64 // events that could not be read, whether or not a query would have taken them
+	sequence   uint64    // the last of TIMELINE whose effect is in
+	stored     time.Time // its store time
+	unreadable uint64    // events that could not be read, whether or not a query would have taken them
 	running    []*running
 }
 
@@ -86,7 +88,7 @@ func (s *state) apply(d *bus.Delivery, out *outputs) (changed bool, err error) {
 		}
 	}
 	if d.Sequence > s.sequence {
-		s.sequence = d.Sequence
+		s.sequence, s.stored = d.Sequence, d.StoredAt
 		if d.Err != nil {
 			s.unreadable++
 			changed = true

@@ -33,7 +33,6 @@ type worker struct {
 	lateSeq    uint64      // last sequence of LATE
 	pending    bool        // something happened since the last commit
 	rebase     bool        // something happened since the last base
-	stored     time.Time   // store time of the last delivery
 	cuts       []time.Time // when each query's last micro-batch ended
 
 	fault func(stage) error // tests let a step die here
@@ -72,6 +71,9 @@ func newWorker(js jetstream.JetStream, subjects events.Subjects, encoder *bus.En
 // position is the last sequence whose effect is committed. The reader asks at every take-over and reset, and while it stands by.
 func (w *worker) position(ctx context.Context) (uint64, error) {
 	rec, seq, err := w.journal.last(ctx)
+	if err == nil {
+		err = w.sameLog(ctx, &rec)
+	}
 	w.reach.note(err)
 	if err != nil {
 		return 0, err
@@ -119,13 +121,12 @@ func (w *worker) step(ctx context.Context, ds []bus.Delivery) (err error) {
 		}
 		w.pending = w.pending || changed
 		w.rebase = w.rebase || changed
-		w.stored = ds[i].StoredAt
 		last := i == len(ds)-1
 		w.cut(&out, last)
 		if out.bytes() < maxOutputs && !last {
 			continue
 		}
-		due := w.rebase && w.rec.Base.due(w.state.size(), w.state.sequence, w.stored)
+		due := w.rebase && w.rec.Base.due(w.state.size(), w.state.sequence, w.state.stored)
 		if !w.pending && out.empty() && !due && w.state.sequence-w.rec.Sequence < maxQuiet {
 			continue
 		}
@@ -163,7 +164,7 @@ func (w *worker) commit(ctx context.Context, out outputs, due bool) error {
 		kept, err := w.journal.keep(ctx, baseName, w.state.snapshot(), func() error { return w.fault(duringBase) })
 		switch {
 		case err == nil:
-			rec.Base = base{Sequence: w.state.sequence, Stored: w.stored, pieces: kept}
+			rec.Base = base{Sequence: w.state.sequence, Stored: w.state.stored, pieces: kept}
 		case errors.Is(err, errTooLarge):
 			w.log.WarnContext(ctx, "no new base: a restart will read TIMELINE from the last one", "error", err, "base", rec.Base.Sequence)
 		default:
@@ -236,7 +237,6 @@ func (w *worker) begin(ctx context.Context) error {
 		return fmt.Errorf("read %s: %w", events.StreamLate, err)
 	}
 	w.lateSeq = stream.CachedInfo().State.LastSeq
-	w.stored = time.Time{}
 	if w.state, err = newState(w.plan); err != nil {
 		return err
 	}

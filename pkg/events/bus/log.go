@@ -29,6 +29,9 @@ type LogConfig struct {
 	Group    events.Group // one partition
 	Handler  BatchHandler
 	MaxBatch int // most events in one call; default 1,000
+	// Gather is how long the first event of a batch waits for others, unless the batch is full before. So one call, and what it commits, serves all of them, and the
+	// acknowledgements come after it. 0: an event waits for nothing but the call before. At most a third of the group's AckWait, and MaxBatch less than its MaxPending.
+	Gather time.Duration
 	// Position returns the last sequence whose effect is stored; reading starts behind it. It is called at every take-over and reset.
 	Position func(ctx context.Context) (uint64, error)
 	// Check, where it is set, is asked about every event that could be decoded. What it returns an error for can't be read either, and is parked in
@@ -49,7 +52,7 @@ func (c LogConfig) withDefaults() LogConfig {
 
 // Validate reports every error of the configuration, joined.
 func (c LogConfig) Validate() error {
-	errs := []error{validateGroup(c.Group), notNegative("max batch", c.MaxBatch), notNegative("drain", c.Drain)}
+	errs := []error{validateGroup(c.Group), notNegative("max batch", c.MaxBatch), notNegative("drain", c.Drain), notNegative("gather", c.Gather)}
 	if c.Handler == nil {
 		errs = append(errs, errors.New("handler: required, is nil"))
 	}
@@ -58,6 +61,12 @@ func (c LogConfig) Validate() error {
 	}
 	if c.Group.Partitions != 1 {
 		errs = append(errs, fmt.Errorf("group: partitions: is %d, must be 1", c.Group.Partitions))
+	}
+	if c.Gather > 0 && c.Gather > c.Group.AckWait/3 {
+		errs = append(errs, fmt.Errorf("gather: must be at most a third of the group's ack wait %s, is %s", c.Group.AckWait, c.Gather))
+	}
+	if c.Gather > 0 && c.MaxBatch >= c.Group.MaxPending {
+		errs = append(errs, fmt.Errorf("max batch: must be less than the group's max pending %d where batches are gathered, is %d", c.Group.MaxPending, c.MaxBatch))
 	}
 	return errors.Join(errs...)
 }
@@ -213,14 +222,19 @@ func (l *Log) read(ctx context.Context, pull *puller) ending {
 	defer l.clerk.clerkTerm(ctx, life, end)()
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
+	gathered := gathering{wait: l.cfg.Gather, most: l.cfg.MaxBatch}
+	defer gathered.stop()
 	for {
 		if err := pull.want(2 * l.cfg.MaxBatch); err != nil {
 			l.log.DebugContext(ctx, "not asked for messages", "error", err)
 		}
 		select {
 		case m := <-pull.msgs:
-			batch, why, over := l.collect(pull, m)
-			if len(batch) > 0 && !l.deliver(ctx, batch) {
+			batch, why, over := l.collect(pull, m, l.cfg.MaxBatch-len(gathered.batch))
+			if !gathered.add(batch) && !over {
+				continue
+			}
+			if !l.deliver(ctx, gathered.take()) {
 				if ctx.Err() != nil {
 					return endStopped
 				}
@@ -229,6 +243,13 @@ func (l *Log) read(ctx context.Context, pull *puller) ending {
 			if over {
 				return why
 			}
+		case <-gathered.due():
+			if !l.deliver(ctx, gathered.take()) {
+				if ctx.Err() != nil {
+					return endStopped
+				}
+				return endJump
+			}
 		case <-l.clerk.lost:
 			return endPinLost
 		case now := <-tick.C:
@@ -236,19 +257,20 @@ func (l *Log) read(ctx context.Context, pull *puller) ending {
 				return endJump
 			}
 		case <-ctx.Done():
+			l.deliver(ctx, gathered.take()) // rather than let another one read it again; it is fenced
 			return endStopped
 		}
 	}
 }
 
-// collect takes m and what waits behind it, as long as it is contiguous.
-func (l *Log) collect(pull *puller, m *nats.Msg) (batch []*task, why ending, over bool) {
+// collect takes m and what waits behind it, as long as it is contiguous, and at most most.
+func (l *Log) collect(pull *puller, m *nats.Msg, most int) (batch []*task, why ending, over bool) {
 	for {
 		t, why, over := l.take(pull, m)
 		if t != nil {
 			batch = append(batch, t)
 		}
-		if over || len(batch) == l.cfg.MaxBatch {
+		if over || len(batch) == most {
 			return batch, why, over
 		}
 		select {
@@ -297,6 +319,9 @@ func (l *Log) take(pull *puller, m *nats.Msg) (t *task, why ending, over bool) {
 
 // deliver parks what can't be read, calls the handler and acknowledges. false: start over from the position.
 func (l *Log) deliver(ctx context.Context, batch []*task) bool {
+	if len(batch) == 0 {
+		return true
+	}
 	ds := make([]Delivery, len(batch))
 	for i, t := range batch {
 		if t.delivery.Err != nil && !l.park(ctx, t) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -284,4 +285,52 @@ func TestLogOwnerKeepsThePinInALongBatch(t *testing.T) {
 	}
 	close(release)
 	eventstest.Eventually(t, 10*time.Second, "it is stored", l.reached(1))
+}
+
+// TestLogGathers: a batch waits for more, but not for ever, and not when it is full; the acknowledgements come after it.
+func TestLogGathers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name     string
+		gather   time.Duration
+		max      int
+		maxCalls int
+	}{
+		{"a time", 500 * time.Millisecond, 1000, 5},
+		{"until it is full", 15 * time.Second, 10, 6},
+		{"nothing", 0, 1000, 60},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, 1, single)
+			l := &ledger{}
+			var calls atomic.Int32
+			stop := f.readLog(bus.LogConfig{Handler: func(ctx context.Context, ds []bus.Delivery) error {
+				calls.Add(1)
+				return l.handle(ctx, ds)
+			}, Position: l.at, MaxBatch: c.max, Gather: c.gather}, f.js)
+			f.publishMany(60, 5)
+			eventstest.Eventually(t, 20*time.Second, "all are read", l.reached(60))
+			eventstest.Eventually(t, 20*time.Second, "all are acknowledged", func() bool { return f.info(f.log, 0).AckFloor.Stream == 60 })
+			if n := int(calls.Load()); n > c.maxCalls || n == 0 {
+				t.Errorf("%d calls for 60 events, want at most %d", n, c.maxCalls)
+			}
+			stop()
+			l.complete(t, 1, 60)
+		})
+	}
+}
+
+// TestLogDeliversWhatItHasGatheredBeforeItStops: a clean stop does not leave it to somebody else.
+func TestLogDeliversWhatItHasGatheredBeforeItStops(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1, single)
+	l := &ledger{}
+	stop := f.readLog(bus.LogConfig{Handler: l.handle, Position: l.at, Gather: 15 * time.Second}, f.js)
+	f.publishMany(10, 5)
+	eventstest.Eventually(t, 10*time.Second, "all have been sent to the reader", func() bool { return f.info(f.log, 0).NumPending == 0 })
+	stop()
+	if n := len(l.counted); n == 0 {
+		t.Error("what was gathered was dropped")
+	}
 }
