@@ -1,8 +1,9 @@
 // Package analytics counts by event time, and takes the clickstream in.
 //
 // It reads TIMELINE, one totally ordered log of orders, clicks and heartbeats, through the consumer group "analytics": one partition, one
-// active instance, others stand by. Each query of queries.go has an engine of pkg/window with a watermark of its own, made of the events that
-// the query takes: a click of today does not close a window of an order of 2010.
+// active instance, others stand by. Each query of queries.go has an engine of pkg/window with a watermark of its own, made of the partitions that its
+// events come from: a click of today does not close a window of an order of 2010. Every message of the log tells every engine the time, so a
+// partition that is silent is not waited for, and the last windows of a quiet evening come out.
 //
 // # Exactly once
 //
@@ -12,7 +13,7 @@
 //	apply    the events of the step go through the engines, in memory
 //	commit   one record on one subject: the log's sequence, the counts, and the outputs of the step. The broker takes it only if the
 //	         record before it is the one we know: of two instances, one is refused
-//	publish  the outputs go to WINDOWS and LATE, each so that a second try changes nothing
+//	publish  the outputs go to WINDOWS, LATE and ALERTS, each so that a second try changes nothing
 //	ack      the reader acknowledges the step
 //
 // A crash before the commit leaves nothing; the step is read again. A crash after it leaves a record that has the outputs: whoever goes on
@@ -23,21 +24,29 @@
 // instance loads the base and reads TIMELINE from there to the record's sequence, publishing nothing. A new base is written when it is cheaper
 // than the events that it saves from being read again, so both the writing and the reading stay small. See base.go.
 //
+// A result carries the sequence of the message that made it come out. The last message on the subject of a window is the truth about it, and nobody puts an earlier
+// one on top of it: not a step that is published again, nor an instance that wakes up late. See outputs.go.
+//
+// # Two modes, one core
+//
+// Engines always work event by event. A query in micro-batch mode holds its results back, and lets them come out together, each window once; late events are never held. So what is counted,
+// what is late and the last result of each window are the same in both modes. See held.go. Where every query works in batches, the step gathers as well.
+//
+// # A query that is new
+//
+// It starts from history, TIMELINE's first message, and reads it alone, before the instance goes on with the others. See catchup.go. A changed meaning under an old name is refused.
+//
 // # Nothing is silently missing
 //
 // For every query, always:
 //
-//	read = counted + late + duplicates + unreadable
+//	read = counted + partially late + too late + future skew + no id + duplicates + unreadable
 //
 // Late events are in LATE with the windows that they missed. An event that can't be read is a dead letter of the group. GET /v1/windows and
-// GET /v1/projections/windows show the counts.
+// GET /v1/projections/windows show the counts. A log that does not hold what was committed is refused, and Service.Healthy says so.
 //
-// # What it does not do yet
-//
-// Watermarks move with events only. When orders stop coming, the last minutes stay open until the next order, however much time goes by. A window
-// that has closed is final. Both come with allowed lateness and idleness.
-//
-// The files: queries.go says what is counted, state.go applies events, record.go and journal.go are the commit, base.go the snapshots,
-// outputs.go publishes, worker.go is the step, replay.go how an instance goes on, tail.go reads a stream. index.go holds closed windows for
-// the HTTP API of windows.go; clicks.go is the way in for clicks.
+// The files: queries.go says what is counted, plan.go and settings.go how; state.go applies events, held.go keeps results back, record.go and journal.go are the
+// commit, snapshot.go and base.go the snapshots, outputs.go and lates.go publish, worker.go is the step, replay.go and catchup.go how an instance goes on, tail.go reads a stream. index.go holds
+// closed windows for the HTTP API of windows.go, view.go lets it look at the worker; clicks.go is the way in for clicks. backfill.go and its neighbours compute windows again that
+// late events have missed, the package lateness says how long to wait.
 package analytics
