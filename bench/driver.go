@@ -63,20 +63,19 @@ func (d *driver) close() {
 }
 
 func (d *driver) see(m jetstream.Msg) {
-	// Not more than the plain side looks at: the type is not part of our subjects.
-	eventType, order := m.Headers().Get("ce-type"), lastToken(m.Subject())
-	if eventType == events.TypeOrderPlaced {
+	e, err := events.Decode(events.Header(m.Headers()), m.Data())
+	if err != nil || e.Type == events.TypeOrderPlaced {
 		return
 	}
 	d.mu.Lock()
-	done, known := d.ended[order]
-	delete(d.ended, order)
+	done, known := d.ended[e.Subject]
+	delete(d.ended, e.Subject)
 	if !known {
-		d.early[order] = eventType
+		d.early[e.Subject] = e.Type
 	}
 	d.mu.Unlock()
 	if known {
-		done(eventType)
+		done(e.Type)
 	}
 }
 
@@ -84,24 +83,15 @@ func (d *driver) see(m jetstream.Msg) {
 func (d *driver) run(ctx context.Context, n, open int) (time.Duration, error) {
 	slots := make(chan struct{}, open)
 	results := make(chan error, n)
-	ended := func(err error) {
-		<-slots
-		results <- err
-	}
-	// Callers are kept, as connections would be: a goroutine for each order would have to grow its stack anew.
-	jobs := make(chan struct{})
-	defer close(jobs)
-	for range open {
-		go func() {
-			for range jobs {
-				d.place(ctx, ended)
-			}
-		}()
-	}
 	began := time.Now()
 	for range n {
 		slots <- struct{}{}
-		jobs <- struct{}{}
+		go func() {
+			d.place(ctx, func(err error) {
+				<-slots
+				results <- err
+			})
+		}()
 	}
 	for range n {
 		select {

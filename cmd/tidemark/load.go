@@ -24,7 +24,7 @@ type loadCmd struct {
 	Twice    float64       `help:"Made-up input: share of the clicks that are stored twice under one id."`
 	Late     bool          `help:"Send late: invoices in the order of their time and a random delay, made-up events dated earlier by it."`
 	Stretch  float64       `name:"late-stretch" help:"How many times longer the delays of --late are; default 3600 for a file, 1 for made-up input."`
-	InFlight int           `default:"64" help:"Requests at once."`
+	InFlight int           `help:"Requests at once; default 64, but 1 for a file with --late at full speed."`
 	JSON     bool          `name:"json" help:"One object on one line instead of a table."`
 }
 

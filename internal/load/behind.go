@@ -73,30 +73,32 @@ func reads(by map[string]client.QueryCounts) (n int64) {
 	return n
 }
 
-// behind says in sentences which of the event times lie behind the watermark, and what is to be done; nothing where nothing came late.
+// behind says in sentences what came late and why; nothing where nothing did.
 func behind(sent span, before, after map[string]client.QueryCounts) string {
 	var late []string
-	var watermark time.Time
+	var watermark time.Time // the furthest of those queries, before the load
 	for _, name := range slices.Sorted(maps.Keys(after)) {
 		n := after[name].Late - before[name].Late
 		if n <= 0 {
 			continue
 		}
 		late = append(late, fmt.Sprintf("%s %d", name, n))
-		if w := after[name].Watermark; w != nil && w.After(watermark) {
+		if w := before[name].Watermark; w != nil && w.After(watermark) {
 			watermark = *w
 		}
 	}
 	if len(late) == 0 || sent.first.IsZero() {
 		return ""
 	}
-	last := sent.last
-	if watermark.Before(last) {
-		last = watermark
+	text := "late events since the load began, by query: " + strings.Join(late, ", ") + ".\n"
+	if sent.first.Before(watermark) {
+		last := sent.last
+		if watermark.Before(last) {
+			last = watermark
+		}
+		text += fmt.Sprintf("Event times from %s to %s lay behind the watermark of analytics when it began: %s.\n", second(sent.first), second(last), second(watermark))
 	}
-	const second = time.RFC3339
-	return fmt.Sprintf("late: the event times from %s to %s lie behind the watermark of analytics, which is at %s.\n"+
-		"Events that came after their windows had closed, by query: %s.\n"+
-		"They are kept in LATE, and in no window.",
-		sent.first.UTC().Format(second), last.UTC().Format(second), watermark.UTC().Format(second), strings.Join(late, ", "))
+	return text + "They are kept in LATE, and are not in the windows that they missed."
 }
+
+func second(t time.Time) string { return t.UTC().Format(time.RFC3339) }

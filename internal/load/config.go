@@ -25,7 +25,7 @@ type Config struct {
 	Stock    int64  // units of every SKU that are received first, once for all runs; 0: none, but 1,000 for made-up input
 	Wait     bool   // go on until every order of this input has ended
 	JSON     bool   // one JSON object at the end instead of a table
-	InFlight int    // requests at once, 1 to 1,024; default 64
+	InFlight int    // requests at once, 1 to 1,024; default 64, but 1 for late invoices at full speed: 64 of them are a day, so their order would be that of chance
 
 	// Start is the moment that event times are counted from where they are moved or made up, default now. It is a part of every idempotency
 	// key then, so the same Start repeats a run, and orders that are there already count as duplicates.
@@ -93,6 +93,9 @@ func ParseSpeed(s string) (float64, error) {
 func (c Config) withDefaults() Config {
 	if c.InFlight == 0 {
 		c.InFlight = defaultInFlight
+		if speed, err := ParseSpeed(c.Speed); c.Late && c.CSV != "" && speed == 0 && err == nil {
+			c.InFlight = 1
+		}
 	}
 	if c.Start.IsZero() {
 		c.Start = time.Now().Truncate(time.Second) // a second is what a person can type again; cut, so that nothing is ahead

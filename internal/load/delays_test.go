@@ -96,7 +96,7 @@ func TestLateFile(t *testing.T) {
 	content, at := spread(n)
 	for _, limit := range []int{0, 100} {
 		shop := newShop()
-		mustRun(t, Config{API: shop.start(t), CSV: write(t, content), Late: true, Seed: 1, InFlight: 1, Limit: limit})
+		mustRun(t, Config{API: shop.start(t), CSV: write(t, content), Late: true, Seed: 1, Limit: limit})
 		sent := n
 		if limit > 0 {
 			sent = limit
@@ -240,7 +240,7 @@ func TestSaysWhatLiesBehind(t *testing.T) {
 		looks []client.Projection
 		want  string
 	}{
-		"late":      {[]client.Projection{before, busy, after}, "a 2."},
+		"late":      {[]client.Projection{before, busy, after}, "a 2.\n"},
 		"none late": {[]client.Projection{before, {Queries: before.Queries}}, ""},
 		"not there": {nil, ""},
 	} {
@@ -255,7 +255,7 @@ func TestSaysWhatLiesBehind(t *testing.T) {
 				}
 				return
 			}
-			for _, want := range []string{c.want, "from 2010-12-01T08:26:00Z to 2011-07-01T09:00:00Z", "2026-11-26T14:00:00Z"} {
+			for _, want := range []string{c.want, "from 2010-12-01T08:26:00Z to 2011-07-01T09:00:00Z", "when it began: 2026-11-26T14:00:00Z", "LATE"} {
 				if !strings.Contains(told, want) {
 					t.Errorf("told %q, want %q in it", told, want)
 				}

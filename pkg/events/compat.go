@@ -1,8 +1,11 @@
 package events
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -31,6 +34,17 @@ func CompatibleSchema(published, next []byte) error {
 	return errors.Join(compare("", was, is)...)
 }
 
+// parseSchema reads a schema strictly: a keyword that is not known must not be overlooked.
+func parseSchema(raw []byte) (*schemaNode, error) {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	var n schemaNode
+	if err := decoder.Decode(&n); err != nil {
+		return nil, fmt.Errorf("outside of the dialect that can be compared: %w", err)
+	}
+	return &n, nil
+}
+
 func compare(path string, was, is *schemaNode) []error {
 	var errs []error
 	broken := func(at, format string, args ...any) {
@@ -46,9 +60,9 @@ func compare(path string, was, is *schemaNode) []error {
 	for _, rule := range changedValues(was, is) {
 		broken(path, "%s", rule)
 	}
-	for _, name := range slices.Sorted(slices.Values(was.Properties.names)) {
+	for _, name := range slices.Sorted(maps.Keys(was.Properties)) {
 		at := path + "/" + name
-		child, ok := is.Properties.byName[name]
+		child, ok := is.Properties[name]
 		if !ok {
 			broken(at, "was there, is removed or renamed: readers of either version miss it")
 			continue
@@ -59,10 +73,10 @@ func compare(path string, was, is *schemaNode) []error {
 		case before && !now:
 			broken(at, "was required, is optional: readers that run now count on it")
 		}
-		errs = append(errs, compare(at, was.Properties.byName[name], child)...)
+		errs = append(errs, compare(at, was.Properties[name], child)...)
 	}
 	for _, name := range is.Required {
-		if _, ok := was.Properties.byName[name]; !ok {
+		if _, ok := was.Properties[name]; !ok {
 			broken(path+"/"+name, "is new and required: what is stored does not have it; a new property is optional")
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark/tidemark/pkg/events"
-	"github.com/tidemark/tidemark/pkg/events/bus"
 	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
@@ -158,7 +157,6 @@ func (d *decider) event(c change, r *request) (events.Event, string, error) {
 
 // trace gives the event the trace of its own request: a batch has many.
 func (d *decider) trace(ctx context.Context, ev *events.Event) {
-	bus.NoteAttempt(ctx, ev)
 	carrier := propagation.MapCarrier{}
 	d.telemetry.Propagator.Inject(ctx, carrier)
 	ev.TraceParent, ev.TraceState = carrier[events.HeaderTraceParent], carrier[events.HeaderTraceState]

@@ -11,7 +11,6 @@ import (
 type callContext struct {
 	context.Context // the parent
 	deadline        time.Time
-	attempt         int
 
 	mu     sync.Mutex
 	timed  context.Context // nil until it is needed
@@ -19,12 +18,12 @@ type callContext struct {
 	over   bool // the call has returned
 }
 
-func newCallContext(parent context.Context, limit time.Duration, attempt int) *callContext {
+func newCallContext(parent context.Context, limit time.Duration) *callContext {
 	deadline := time.Now().Add(limit)
 	if sooner, ok := parent.Deadline(); ok && sooner.Before(deadline) {
 		deadline = sooner
 	}
-	return &callContext{Context: parent, deadline: deadline, attempt: attempt}
+	return &callContext{Context: parent, deadline: deadline}
 }
 
 // end is what the cancel function of a context is. The handler may have kept the context.
@@ -53,9 +52,6 @@ func (c *callContext) Err() error {
 
 // Value asks the timed context where there is one: package context finds by it what a child must be told of.
 func (c *callContext) Value(key any) any {
-	if key == (attemptKey{}) {
-		return c.attempt
-	}
 	if ctx := c.made(); ctx != nil {
 		return ctx.Value(key)
 	}
