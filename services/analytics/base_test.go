@@ -110,12 +110,17 @@ func TestManyOpenEventsSurviveARestart(t *testing.T) {
 
 func testPlan(t *testing.T, qs []Query) *plan {
 	t.Helper()
+	return testPlanOf(t, Config{Queries: qs})
+}
+
+func testPlanOf(t *testing.T, cfg Config) *plan {
+	t.Helper()
 	registry, err := events.NewRegistry()
 	if err != nil {
 		t.Fatal(err)
 	}
 	topology := events.DefaultTopology(2)
-	return newPlan(Config{Queries: qs}.withDefaults(), &topology, registry)
+	return newPlan(cfg.withDefaults(), &topology, registry)
 }
 
 func TestStateOfAnotherVersionIsRefused(t *testing.T) {
