@@ -72,11 +72,11 @@ func startUp(ctx context.Context, dir string) (*exec.Cmd, string, error) {
 	if out, err := command(ctx, root, "go", "build", "-o", binary, "./cmd/tidemark").CombinedOutput(); err != nil {
 		return nil, "", fmt.Errorf("build tidemark: %w: %s", err, out)
 	}
-	port, err := freePort(ctx)
+	ports, err := freePorts(ctx, 1)
 	if err != nil {
 		return nil, "", err
 	}
-	addr := "127.0.0.1:" + strconv.Itoa(port)
+	addr := "127.0.0.1:" + strconv.Itoa(ports[0])
 	up := exec.Command(binary, "up", "--http", addr, "--nats-addr", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--smtp", "127.0.0.1:0", "--data", filepath.Join(dir, "data")) //nolint:noctx // the caller stops it
 	up.Stderr = os.Stderr
 	stdout, err := up.StdoutPipe()

@@ -35,14 +35,11 @@ func startNATS(ctx context.Context, dir string) (*natsProcess, error) {
 	if out, err := command(ctx, root, "go", "build", "-o", binary, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build nats-server: %w: %s", err, out)
 	}
-	port, err := freePort(ctx)
+	ports, err := freePorts(ctx, 2)
 	if err != nil {
 		return nil, err
 	}
-	profilePort, err := freePort(ctx)
-	if err != nil {
-		return nil, err
-	}
+	port, profilePort := ports[0], ports[1]
 	cmd := exec.Command(binary, "--profile", strconv.Itoa(profilePort), "-a", "127.0.0.1", "-p", strconv.Itoa(port), "-js", "-sd", filepath.Join(dir, "store")) //nolint:noctx // stopped by stop
 	cmd.Stderr = nil
 	if err := cmd.Start(); err != nil {
@@ -84,13 +81,26 @@ func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func freePort(ctx context.Context) (int, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// freePorts are ports to listen on that stay free until somebody does. The system lends the ports of its ephemeral range to whoever connects out, so one that was free a
+// moment ago may be taken; these lie below it, and each process has a hundred of its own.
+func freePorts(ctx context.Context, n int) ([]int, error) {
+	const lowest, each, processes = 20_000, 100, 120 // Linux lends from 32768 on
+	base := lowest + os.Getpid()%processes*each
+	var free []int
+	for port := base; port < base+each && len(free) < n; port++ {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			continue // taken
+		}
+		if err := l.Close(); err != nil {
+			return nil, err
+		}
+		free = append(free, port)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil //nolint:forcetypeassert // a TCP listener has a TCP address
+	if len(free) < n {
+		return nil, fmt.Errorf("of the ports %d to %d, %d are free, want %d", base, base+each-1, len(free), n)
+	}
+	return free, nil
 }
 
 // cpu is the processor time used so far by this process, and by another.

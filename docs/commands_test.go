@@ -127,6 +127,14 @@ func TestDeadLetterCommands(t *testing.T) {
 	s.stop(t)
 }
 
+// TestTraceCommands does the same with the journeys of an order of each kind.
+func TestTraceCommands(t *testing.T) {
+	t.Parallel()
+	s := up(t, build(t), "--order-deadline", "5s")
+	s.page(t, "docs/how-to/traces.md")
+	s.stop(t)
+}
+
 // page runs the marked commands of one page.
 func (s *running) page(t *testing.T, page string) {
 	t.Helper()
@@ -151,7 +159,7 @@ func (s *running) page(t *testing.T, page string) {
 const patience = 10 * time.Second
 
 func (b block) reads() bool {
-	return !strings.Contains(b.script, "curl -s -X") && !strings.Contains(b.script, "tidemark load") && !strings.Contains(b.script, "tidemark replay") && !strings.Contains(b.script, "projections swap")
+	return !strings.Contains(b.script, "curl -s -X") && !strings.Contains(b.script, "tidemark load") && !strings.Contains(b.script, "tidemark replay") && !strings.Contains(b.script, "dlq replay") && !strings.Contains(b.script, "projections swap")
 }
 
 func holds(output string, expect []string) bool {
@@ -195,7 +203,7 @@ func TestConfigurationPageNamesEveryFlag(t *testing.T) {
 	name := regexp.MustCompile(`--[a-z][a-z-]+|\bTIDEMARK_[A-Z_]+`)
 	for _, program := range [][]string{
 		{"order"}, {"inventory"}, {"notify"}, {"analytics"}, {"tidemark", "up"}, {"tidemark", "load"}, {"tidemark", "check"}, {"tidemark", "windows"},
-		{"tidemark", "orders", "list"}, {"tidemark", "orders", "cancel"}, {"tidemark", "topology", "apply"},
+		{"tidemark", "orders", "list"}, {"tidemark", "orders", "cancel"}, {"tidemark", "orders", "trace"}, {"tidemark", "topology", "apply"},
 		{"tidemark", "dlq", "list"}, {"tidemark", "dlq", "edit"}, {"tidemark", "dlq", "replay"}, {"tidemark", "dlq", "discard"}, {"tidemark", "dlq", "job", "cancel"},
 		{"tidemark", "projections", "rebuild"}, {"tidemark", "projections", "swap"},
 		{"tidemark", "groups"}, {"tidemark", "groups", "show"}, {"tidemark", "replay"},
@@ -286,11 +294,12 @@ type running struct {
 	command           *exec.Cmd
 }
 
-func up(t *testing.T, bin string) *running {
+func up(t *testing.T, bin string, args ...string) *running {
 	t.Helper()
 	s := &running{bin: bin}
 	dir := t.TempDir()
-	s.command = exec.CommandContext(t.Context(), filepath.Join(bin, "tidemark"), "up", "--http", "127.0.0.1:0", "--data", filepath.Join(dir, "data"))
+	args = append([]string{"up", "--http", "127.0.0.1:0", "--data", filepath.Join(dir, "data")}, args...)
+	s.command = exec.CommandContext(t.Context(), filepath.Join(bin, "tidemark"), args...)
 	s.command.Dir = dir
 	s.command.Env = clean(os.Environ())
 	var stderr bytes.Buffer

@@ -60,8 +60,14 @@ type process struct {
 // start runs a program of bin. What it prints goes to the test's log when the test fails.
 func start(t *testing.T, name string, args ...string) *process {
 	t.Helper()
+	return startWith(t, nil, name, args...)
+}
+
+// startWith is start with more variables.
+func startWith(t *testing.T, env []string, name string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, name: name, cmd: exec.Command(filepath.Join(bin, name), args...), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "TIDEMARK_LOG_LEVEL=warn")
+	p.cmd.Env = append(append(os.Environ(), "TIDEMARK_LOG_LEVEL=warn"), env...)
 	p.cmd.Dir = t.TempDir()
 	reader, writer := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = writer, writer
@@ -157,20 +163,26 @@ func verb(t *testing.T, args ...string) (stdout string, status int) {
 type up struct {
 	*process
 	args []string
+	env  []string
 	url  string
 	nats string
 }
 
 func startUp(t *testing.T, extra ...string) *up {
 	t.Helper()
-	return startUpOn(t, filepath.Join(t.TempDir(), "data"), extra...)
+	return startUpWith(t, nil, filepath.Join(t.TempDir(), "data"), extra...)
 }
 
 // startUpOn is startUp on a data directory that may be there already.
 func startUpOn(t *testing.T, data string, extra ...string) *up {
 	t.Helper()
+	return startUpWith(t, nil, data, extra...)
+}
+
+func startUpWith(t *testing.T, env []string, data string, extra ...string) *up {
+	t.Helper()
 	addr, natsAddr := freeAddr(t), freeAddr(t)
-	u := &up{url: "http://" + addr, nats: "nats://" + natsAddr}
+	u := &up{url: "http://" + addr, nats: "nats://" + natsAddr, env: env}
 	u.args = append([]string{
 		"up", "--http", addr, "--gateway", freeAddr(t), "--smtp", freeAddr(t), "--data", data,
 	}, extra...)
@@ -183,7 +195,7 @@ func startUpOn(t *testing.T, data string, extra ...string) *up {
 
 func (u *up) again(t *testing.T) {
 	t.Helper()
-	u.process = start(t, "tidemark", u.args...)
+	u.process = startWith(t, u.env, "tidemark", u.args...)
 	u.awaitLine(30*time.Second, "ready")
 }
 

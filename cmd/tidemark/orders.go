@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/tidemark/tidemark/internal/client"
+	"github.com/tidemark/tidemark/internal/journey"
 )
 
 // api is the flag of verbs that talk to the API.
@@ -21,6 +23,7 @@ func (f api) client() (*client.Client, error) { return client.New(client.Config{
 type ordersCmd struct {
 	List   ordersListCmd   `cmd:"" help:"List orders, oldest first."`
 	Show   ordersShowCmd   `cmd:"" help:"Show one order."`
+	Trace  ordersTraceCmd  `cmd:"" help:"Show an order's journey from the logs: every event, dead letter and wait."`
 	Events ordersEventsCmd `cmd:"" help:"Show what happened to one order."`
 	Cancel ordersCancelCmd `cmd:"" help:"Cancel an order that has not ended."`
 }
@@ -59,10 +62,11 @@ func (c *ordersListCmd) Run(a *app) error {
 }
 
 type ordersShowCmd struct {
-	api  `embed:""`
-	ID   string `arg:"" help:"The order's id."`
-	AsOf string `placeholder:"TIME|VERSION" help:"The order as it was: at a version, or at a time such as 2026-01-02T15:04:05Z."`
-	JSON bool   `name:"json" help:"One object on one line."`
+	api        `embed:""`
+	jaegerLink `embed:""`
+	ID         string `arg:"" help:"The order's id."`
+	AsOf       string `placeholder:"TIME|VERSION" help:"The order as it was: at a version, or at a time such as 2026-01-02T15:04:05Z."`
+	JSON       bool   `name:"json" help:"One object on one line."`
 }
 
 // Run shows one order with its lines, as it is or as it was.
@@ -80,8 +84,31 @@ func (c *ordersShowCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return printOrder(a, o, c.JSON)
+	evs, err := cl.OrderEvents(a.ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	trace := journey.TraceID(evs[0].Trace)
+	if c.JSON {
+		return json.NewEncoder(a.stdout).Encode(struct {
+			client.Order
+			Trace  string `json:"trace_id,omitempty"`
+			Jaeger string `json:"jaeger,omitempty"`
+		}{o, trace, c.link(trace)})
+	}
+	if err := printOrder(a, o, false); err != nil || trace == "" {
+		return err
+	}
+	_, err = fmt.Fprintln(a.stdout, strings.TrimSpace("trace     "+trace+"  "+c.link(trace)))
+	return err
 }
+
+// jaegerLink is the flag of verbs that name a trace.
+type jaegerLink struct {
+	JaegerURL string `name:"jaeger" env:"TIDEMARK_JAEGER_URL" placeholder:"URL" help:"Address of Jaeger, to make links of traces."`
+}
+
+func (j jaegerLink) link(trace string) string { return journey.Link(j.JaegerURL, trace) }
 
 func printOrder(a *app, o client.Order, asJSON bool) error {
 	if asJSON {

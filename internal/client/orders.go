@@ -116,6 +116,7 @@ type OrderEvent struct {
 	Time     time.Time       `json:"time"`
 	StoredAt time.Time       `json:"stored_at"`
 	Subject  string          `json:"subject"`
+	Trace    string          `json:"traceparent,omitempty"`
 	Data     json.RawMessage `json:"data"`
 }
 

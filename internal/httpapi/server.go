@@ -14,8 +14,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
-
 	"github.com/tidemark/tidemark/internal/run"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 )
@@ -28,6 +26,8 @@ type Config struct {
 	// ReadyParts are what /readyz asks.
 	ReadyParts func() []run.Part
 	Telemetry  bus.Telemetry
+	// Owner names the telemetry of the service that a request is for, where several share the address: its spans and metrics are the service's. Default: Telemetry.
+	Owner func(*http.Request) bus.Telemetry
 	// DrainTime is how long open requests may take when the server stops. Default 3 s.
 	DrainTime time.Duration
 }
@@ -123,9 +123,10 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) Handler() http.Handler {
 	var h = http.NewCrossOriginProtection().Handler(s.mux) // a page in the user's browser must not place orders here
 	h = secure(s.gate(h))
-	return otelhttp.NewHandler(h, "http", otelhttp.WithTracerProvider(s.cfg.Telemetry.Tracer), otelhttp.WithMeterProvider(s.cfg.Telemetry.Meter),
-		otelhttp.WithPropagators(s.cfg.Telemetry.Propagator), otelhttp.WithFilter(notHealth),
-		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.Pattern }))
+	if s.cfg.Owner == nil {
+		return traced(h, s.cfg.Telemetry)
+	}
+	return newOwned(h, s.cfg.Owner)
 }
 
 func (s *Server) gate(next http.Handler) http.Handler {

@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 
 	"github.com/tidemark/tidemark/internal/httpapi"
 	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/internal/run"
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/bus"
 	"github.com/tidemark/tidemark/services/analytics"
 	"github.com/tidemark/tidemark/services/inventory"
 	"github.com/tidemark/tidemark/services/notify"
@@ -28,6 +30,37 @@ func (s *System) makeOperator(ctx context.Context) (run.Part, error) {
 		return run.Part{}, err
 	}
 	return program.Operator(program.Env{NATS: nc, Topology: s.topology, Registry: s.registry, Telemetry: tel}, s.server.API())
+}
+
+// owner finds the service that a request is for, by its path: its span must say order, not that all services share an address here. What is passed on to a service
+// elsewhere is ours: that service makes a span of its own.
+func (s *System) owner(shared bus.Telemetry) func(*http.Request) bus.Telemetry {
+	type place struct {
+		prefix string
+		tel    bus.Telemetry
+	}
+	var places []place
+	for _, name := range Services() {
+		if !s.has(name) {
+			continue
+		}
+		tel, err := s.cfg.Provider.Service(context.Background(), name)
+		if err != nil {
+			continue // the service itself will say so
+		}
+		for _, path := range paths(name) {
+			places = append(places, place{path, tel})
+		}
+	}
+	return func(r *http.Request) bus.Telemetry {
+		best := place{tel: shared}
+		for _, p := range places {
+			if len(p.prefix) > len(best.prefix) && (r.URL.Path == p.prefix || strings.HasSuffix(p.prefix, "/") && strings.HasPrefix(r.URL.Path, p.prefix)) {
+				best = p
+			}
+		}
+		return best.tel
+	}
 }
 
 // makeServices makes those of the four that run in this process.
@@ -97,13 +130,23 @@ func (s *System) commandOf(service string) string {
 }
 
 // mountElsewhere passes the API's parts of services that run by themselves on to them, so that callers need one address still.
-func (s *System) mountElsewhere() error {
+func (s *System) mountElsewhere(ctx context.Context) error {
+	tel, err := s.cfg.Provider.Service(ctx, "tidemark")
+	if err != nil {
+		return err
+	}
+	transport := program.HTTPClient(tel).Transport
 	for _, name := range s.cfg.Without {
 		target, err := url.Parse("http://" + s.addrOf(name))
 		if err != nil {
 			return fmt.Errorf("address of %s: %w", name, err)
 		}
 		proxy := &httputil.ReverseProxy{
+			Transport: transport,
+			ModifyResponse: func(r *http.Response) error {
+				r.Header.Del("Traceparent") // ours says it already
+				return nil
+			},
 			Rewrite: func(r *httputil.ProxyRequest) {
 				r.SetURL(target)
 				r.Out.URL.RawPath = r.In.URL.RawPath // a SKU may hold an encoded slash

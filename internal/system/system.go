@@ -93,7 +93,7 @@ func (s *System) Run(ctx context.Context) (err error) {
 		return err
 	}
 	s.server, err = httpapi.Listen(ctx, httpapi.Config{
-		Addr: s.cfg.HTTP, Version: s.cfg.Version, Metrics: s.cfg.Provider.Metrics(), Telemetry: tel,
+		Addr: s.cfg.HTTP, Version: s.cfg.Version, Metrics: s.cfg.Provider.Metrics(), Telemetry: tel, Owner: s.owner(tel),
 		ReadyParts: func() []run.Part { return []run.Part{{Name: "tidemark", Component: s}} },
 	})
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -160,7 +160,7 @@ func (s *System) prepare(ctx context.Context) ([]run.Part, error) {
 		return nil, err
 	}
 	parts = append(parts, operator)
-	if err := s.mountElsewhere(); err != nil {
+	if err := s.mountElsewhere(ctx); err != nil {
 		return nil, err
 	}
 	s.mountSystem()

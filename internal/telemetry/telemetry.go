@@ -1,5 +1,5 @@
-// Package telemetry makes what a program reports through: a logger, a tracer and a meter for each service. Traces leave the process only when an OTLP endpoint is set in the
-// standard OpenTelemetry variables; metrics wait at /metrics until somebody asks.
+// Package telemetry makes what a program reports through: a logger, a tracer and a meter for each service. Traces leave the process only when an OTLP endpoint or
+// OTEL_TRACES_EXPORTER is set in the standard OpenTelemetry variables; metrics wait at /metrics until somebody asks.
 package telemetry
 
 import (
@@ -9,16 +9,13 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	"go.opentelemetry.io/otel/sdk/trace"
@@ -39,9 +36,10 @@ type Config struct {
 type Provider struct {
 	logger   *slog.Logger
 	registry *prometheus.Registry
-	export   bool
+	settings settings
 
 	mu    sync.Mutex
+	made  map[string]bus.Telemetry
 	stops []func(context.Context) error
 }
 
@@ -64,19 +62,32 @@ func New(cfg Config) (*Provider, error) {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	getenv := cfg.Getenv
-	return &Provider{
-		logger: slog.New(handler), registry: registry,
-		export: getenv != nil && !strings.EqualFold(getenv("OTEL_TRACES_EXPORTER"), "none") &&
-			(getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""),
-	}, nil
+	settings, err := readSettings(cfg.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	return &Provider{logger: slog.New(handler), registry: registry, settings: settings, made: make(map[string]bus.Telemetry)}, nil
 }
 
 // Logger is the process's logger.
 func (p *Provider) Logger() *slog.Logger { return p.logger }
 
-// Service is the telemetry of one service: its name is the resource's service.name, in `up` too, where four services share a process.
+// Service is the telemetry of one service: its name is the resource's service.name, in `up` too, where four services share a process. Asked again for the same name, it
+// returns the same.
 func (p *Provider) Service(ctx context.Context, name string) (bus.Telemetry, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t, ok := p.made[name]; ok {
+		return t, nil
+	}
+	t, err := p.make(ctx, name)
+	if err == nil {
+		p.made[name] = t
+	}
+	return t, err
+}
+
+func (p *Provider) make(ctx context.Context, name string) (bus.Telemetry, error) {
 	res, err := resource.Merge(resource.Default(), resource.NewSchemaless(semconv.ServiceName(name)))
 	if err != nil {
 		return bus.Telemetry{}, fmt.Errorf("telemetry of %s: %w", name, err)
@@ -87,21 +98,18 @@ func (p *Provider) Service(ctx context.Context, name string) (bus.Telemetry, err
 		return bus.Telemetry{}, fmt.Errorf("metrics of %s: %w", name, err)
 	}
 	meters := metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(res), metric.WithView(httpViews()...))
-	out := bus.Telemetry{
-		Logger: p.logger.With("service", name), Meter: meters,
-		Propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
-	}
-	p.onStop(meters.Shutdown)
-	if !p.export {
+	out := bus.Telemetry{Logger: p.logger.With("service", name), Meter: meters, Propagator: p.settings.propagator}
+	p.stops = append(p.stops, meters.Shutdown)
+	if !p.settings.export {
 		return out, nil
 	}
-	exporter, err := otlptracehttp.New(ctx) // reads OTEL_EXPORTER_OTLP_*
+	exporter, err := p.settings.exporter(ctx)
 	if err != nil {
 		return bus.Telemetry{}, fmt.Errorf("traces of %s: %w", name, err)
 	}
 	tracers := trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(res))
 	out.Tracer = tracers
-	p.onStop(tracers.Shutdown)
+	p.stops = append(p.stops, tracers.Shutdown)
 	return out, nil
 }
 
@@ -116,12 +124,6 @@ func httpViews() []metric.View {
 		metric.NewView(metric.Instrument{Name: "http.client.request.duration"}, duration),
 		metric.NewView(metric.Instrument{Name: "http.*.body.size"}, drop),
 	}
-}
-
-func (p *Provider) onStop(stop func(context.Context) error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.stops = append(p.stops, stop)
 }
 
 // Metrics serves the Prometheus text format.

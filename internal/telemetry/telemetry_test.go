@@ -87,4 +87,46 @@ func TestBadSettingsAreNamed(t *testing.T) {
 			t.Errorf("%+v is accepted", cfg)
 		}
 	}
+	for name, value := range map[string]string{"OTEL_TRACES_EXPORTER": "zipkin", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json", "OTEL_PROPAGATORS": "tracecontext,pigeon"} {
+		_, err := telemetry.New(telemetry.Config{Output: &bytes.Buffer{}, Getenv: only(name, value)})
+		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), strings.TrimPrefix(value, "tracecontext,")) {
+			t.Errorf("%s=%s: %v", name, value, err)
+		}
+	}
+}
+
+func only(name, value string) func(string) string {
+	return func(asked string) string {
+		if asked == name {
+			return value
+		}
+		return ""
+	}
+}
+
+func TestTracesWithoutAnEndpointOfOurs(t *testing.T) {
+	t.Parallel()
+	for env, want := range map[[2]string]bool{
+		{"OTEL_TRACES_EXPORTER", "otlp"}:                                true,
+		{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:4318"}: true,
+		{"OTEL_SERVICE_NAME", "x"}:                                      false,
+	} {
+		p, err := telemetry.New(telemetry.Config{Output: &bytes.Buffer{}, Getenv: only(env[0], env[1])})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tel, err := p.Service(t.Context(), "order")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, _ := p.Service(t.Context(), "order"); again.Meter != tel.Meter {
+			t.Error("a service has two meters")
+		}
+		if exports := tel.Tracer != nil; exports != want {
+			t.Errorf("%v: exports %t", env, exports)
+		}
+		if err := p.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -108,6 +108,16 @@ func Decode(h Header, data []byte) (Event, error) {
 			continue
 		}
 		value := values[0]
+		if usualName(name) { // as Encode spells it: no other spelling is looked for, since that one reports it
+			name = name[len(attributePrefix):]
+			seenVersion = seenVersion || name == "specversion"
+			if len(values) > 1 {
+				errs = append(errs, fmt.Errorf("%w: header ce-%s: is there more than once", ErrUndecodable, name))
+			} else if err := e.setAttribute(name, value); err != nil {
+				errs = append(errs, err)
+			}
+			continue
+		}
 		attribute, ok := attributeName(name)
 		if !ok {
 			if strings.EqualFold(name, HeaderContentType) {
@@ -130,13 +140,15 @@ func Decode(h Header, data []byte) (Event, error) {
 	if isStructured(contentType) {
 		return DecodeJSON(data)
 	}
-	if e.DataContentType == "" {
-		e.DataContentType = contentType
+	if e.DataContentType == "" && contentType != "" {
+		if e.DataContentType = contentType; !utf8.ValidString(contentType) { // no attribute, so nobody has looked at it
+			errs = append(errs, fmt.Errorf("%w: header content-type: is not valid UTF-8", ErrUndecodable))
+		}
 	}
 	if !seenVersion {
 		errs = append(errs, fmt.Errorf("%w: header ce-specversion: required, is missing", ErrUndecodable))
 	}
-	if err := e.Validate(); err != nil {
+	if err := errors.Join(e.checkRequired(), e.checkExtensions()); err != nil { // all that is left of Validate: unescape has looked at the texts
 		errs = append(errs, fmt.Errorf("%w: %w", ErrUndecodable, err))
 	}
 	if len(errs) > 0 {
@@ -144,6 +156,16 @@ func Decode(h Header, data []byte) (Event, error) {
 		return e, errors.Join(errs...)
 	}
 	return e, nil
+}
+
+// usualName reports whether a header is an attribute that has a field, spelled as [Encode] does. Nearly all are.
+func usualName(header string) bool {
+	switch header {
+	case "ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject", "ce-time", "ce-datacontenttype", "ce-dataschema",
+		"ce-correlationid", "ce-causationid", "ce-partitionkey", "ce-sequence":
+		return true
+	}
+	return false
 }
 
 func attributeName(header string) (string, bool) {

@@ -1,11 +1,8 @@
 package events
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -34,17 +31,6 @@ func CompatibleSchema(published, next []byte) error {
 	return errors.Join(compare("", was, is)...)
 }
 
-// parseSchema reads a schema strictly: a keyword that is not known must not be overlooked.
-func parseSchema(raw []byte) (*schemaNode, error) {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	var n schemaNode
-	if err := decoder.Decode(&n); err != nil {
-		return nil, fmt.Errorf("outside of the dialect that can be compared: %w", err)
-	}
-	return &n, nil
-}
-
 func compare(path string, was, is *schemaNode) []error {
 	var errs []error
 	broken := func(at, format string, args ...any) {
@@ -60,9 +46,9 @@ func compare(path string, was, is *schemaNode) []error {
 	for _, rule := range changedValues(was, is) {
 		broken(path, "%s", rule)
 	}
-	for _, name := range slices.Sorted(maps.Keys(was.Properties)) {
+	for _, name := range slices.Sorted(slices.Values(was.Properties.names)) {
 		at := path + "/" + name
-		child, ok := is.Properties[name]
+		child, ok := is.Properties.byName[name]
 		if !ok {
 			broken(at, "was there, is removed or renamed: readers of either version miss it")
 			continue
@@ -73,10 +59,10 @@ func compare(path string, was, is *schemaNode) []error {
 		case before && !now:
 			broken(at, "was required, is optional: readers that run now count on it")
 		}
-		errs = append(errs, compare(at, was.Properties[name], child)...)
+		errs = append(errs, compare(at, was.Properties.byName[name], child)...)
 	}
 	for _, name := range is.Required {
-		if _, ok := was.Properties[name]; !ok {
+		if _, ok := was.Properties.byName[name]; !ok {
 			broken(path+"/"+name, "is new and required: what is stored does not have it; a new property is optional")
 		}
 	}

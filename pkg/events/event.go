@@ -49,6 +49,10 @@ var ErrInvalidEvent = errors.New("invalid event")
 // Validate reports every rule of the envelope that the event breaks, joined; the payload is checked by [Registry.Validate]. Encode and the
 // decoders call it, so that whatever is written can be read.
 func (e *Event) Validate() error {
+	return errors.Join(e.checkRequired(), e.checkTexts(), e.checkExtensions())
+}
+
+func (e *Event) checkRequired() error {
 	var errs []error
 	require := func(name, value string) {
 		if value == "" {
@@ -61,6 +65,11 @@ func (e *Event) Validate() error {
 	if y := e.Time.Year(); !e.Time.IsZero() && (y < 1 || y > 9999) {
 		errs = append(errs, fmt.Errorf("%w: time: RFC 3339 has the years 1 to 9999, this is %d", ErrInvalidEvent, y))
 	}
+	return errors.Join(errs...)
+}
+
+func (e *Event) checkTexts() error {
+	var errs []error
 	text := func(name, value string) {
 		if !utf8.ValidString(value) {
 			errs = append(errs, fmt.Errorf("%w: %s: is not valid UTF-8", ErrInvalidEvent, name))
@@ -77,6 +86,13 @@ func (e *Event) Validate() error {
 	text("partitionkey", e.PartitionKey)
 	for name, value := range e.Extensions {
 		text("extension "+name, value)
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Event) checkExtensions() error {
+	var errs []error
+	for name := range e.Extensions {
 		if !validAttributeName(name) {
 			errs = append(errs, fmt.Errorf("%w: extension %q: a name is 1 to 20 lower-case letters and digits", ErrInvalidEvent, name))
 		}

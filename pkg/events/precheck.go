@@ -3,6 +3,7 @@ package events
 import (
 	"fmt"
 	"regexp"
+	"sync/atomic"
 	"unicode/utf8"
 )
 
@@ -14,39 +15,22 @@ import (
 // Unknown fields, escaped strings and numbers with a fraction are "don't know". A schema with a keyword that [schemaNode] does not have gets
 // no precheck.
 type precheck struct {
-	kind       byte // 'o' object, 'a' array, 's' string, 'i' integer
-	properties map[string]property
-	required   uint64 // bit i: the property with index i must be there
+	kind       byte           // 'o' object, 'a' array, 's' string, 'i' integer
+	properties []property     // in the order of the schema, which is the one that our publishers write
+	byName     map[string]int // index into properties
+	required   uint64         // bit i: the property with index i must be there
 	items      *precheck
 	minimum    int64
 	low, high  int // length of a string in code points, or items of an array
 	enum       map[string]struct{}
 	pattern    *regexp.Regexp
+	fitting    atomic.Pointer[string] // the last value that matched pattern: often the next one is the same
 	dateTime   bool
 }
 
 type property struct {
-	bit   uint64
+	name  string
 	check *precheck
-}
-
-// schemaNode is the part of JSON Schema 2020-12 that the catalogue is written in.
-type schemaNode struct {
-	Schema      string                 `json:"$schema"`
-	Description string                 `json:"description"`
-	Type        string                 `json:"type"`
-	Properties  map[string]*schemaNode `json:"properties"`
-	Required    []string               `json:"required"`
-	Items       *schemaNode            `json:"items"`
-	MinItems    int                    `json:"minItems"`
-	MaxItems    *int                   `json:"maxItems"`
-	MinLength   int                    `json:"minLength"`
-	MaxLength   *int                   `json:"maxLength"`
-	Minimum     *int64                 `json:"minimum"`
-	Enum        []string               `json:"enum"`
-	OpenEnum    bool                   `json:"x-open-enum"`
-	Pattern     string                 `json:"pattern"`
-	Format      string                 `json:"format"`
 }
 
 const unlimited = int(^uint(0) >> 1)
@@ -55,7 +39,7 @@ const unlimited = int(^uint(0) >> 1)
 func compilePrecheck(n *schemaNode) (*precheck, error) {
 	c := &precheck{minimum: -1 << 63, high: unlimited}
 	switch {
-	case n.Type == "object" && len(n.Properties) <= 64:
+	case n.Type == "object" && len(n.Properties.names) <= 64:
 		return c, c.compileObject(n)
 	case n.Type == "array" && n.Items != nil:
 		c.kind, c.low = 'a', n.MinItems
@@ -78,22 +62,21 @@ func compilePrecheck(n *schemaNode) (*precheck, error) {
 }
 
 func (c *precheck) compileObject(n *schemaNode) error {
-	c.kind, c.properties = 'o', make(map[string]property, len(n.Properties))
-	bit := uint64(1)
-	for name, child := range n.Properties {
-		check, err := compilePrecheck(child)
+	c.kind, c.byName = 'o', make(map[string]int, len(n.Properties.names))
+	for i, name := range n.Properties.names {
+		check, err := compilePrecheck(n.Properties.byName[name])
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		c.properties[name] = property{bit: bit, check: check}
-		bit <<= 1
+		c.properties = append(c.properties, property{name: name, check: check})
+		c.byName[name] = i
 	}
 	for _, name := range n.Required {
-		p, ok := c.properties[name]
+		i, ok := c.byName[name]
 		if !ok {
 			return fmt.Errorf("%s: required, but no property", name)
 		}
-		c.required |= p.bit
+		c.required |= 1 << i
 	}
 	return nil
 }
@@ -164,22 +147,19 @@ func (c *precheck) object(data []byte, i int) int {
 	if i = skipSpace(data, i+1); at(data, i, '}') {
 		return c.complete(seen, i+1)
 	}
-	for {
-		end := scanString(data, i)
+	for next := 0; ; {
+		n, end := c.named(data, i, next)
 		if end < 0 {
 			return -1
 		}
-		p, ok := c.properties[string(data[i+1:end-1])] // the compiler does not copy for a look-up
-		if !ok {
-			return -1
-		}
+		next = n + 1
 		if i = skipSpace(data, end); !at(data, i, ':') {
 			return -1
 		}
-		if i = p.check.value(data, skipSpace(data, i+1)); i < 0 {
+		if i = c.properties[n].check.value(data, skipSpace(data, i+1)); i < 0 {
 			return -1
 		}
-		seen |= p.bit
+		seen |= 1 << n
 		i = skipSpace(data, i)
 		switch {
 		case at(data, i, ','):
@@ -190,6 +170,26 @@ func (c *precheck) object(data []byte, i int) int {
 			return -1
 		}
 	}
+}
+
+// named reads the name of a property, which begins at i, and returns its index and the place behind it, or -1 for "don't know". The guess is mostly right: then the name is
+// compared, and neither scanned nor looked up.
+func (c *precheck) named(data []byte, i, guess int) (index, end int) {
+	if guess < len(c.properties) && at(data, i, '"') {
+		name := c.properties[guess].name
+		if end := i + 1 + len(name); at(data, end, '"') && string(data[i+1:end]) == name {
+			return guess, end + 1
+		}
+	}
+	end, _ = scanString(data, i)
+	if end < 0 {
+		return 0, -1
+	}
+	index, ok := c.byName[string(data[i+1:end-1])] // the compiler does not copy for a look-up
+	if !ok {
+		return 0, -1
+	}
+	return index, end
 }
 
 func (c *precheck) complete(seen uint64, i int) int {
@@ -227,12 +227,16 @@ func (c *precheck) array(data []byte, i int) int {
 }
 
 func (c *precheck) text(data []byte, i int) int {
-	end := scanString(data, i)
+	end, ascii := scanString(data, i)
 	if end < 0 {
 		return -1
 	}
 	s := data[i+1 : end-1]
-	if n := utf8.RuneCount(s); n < c.low || n > c.high {
+	n := len(s)
+	if !ascii {
+		n = utf8.RuneCount(s)
+	}
+	if n < c.low || n > c.high {
 		return -1
 	}
 	if c.enum != nil {
@@ -240,10 +244,22 @@ func (c *precheck) text(data []byte, i int) int {
 			return -1
 		}
 	}
-	if c.pattern != nil && !c.pattern.Match(s) || c.dateTime && !plainTime(s) {
+	if c.pattern != nil && !c.matches(s) || c.dateTime && !plainTime(s) {
 		return -1
 	}
 	return end
+}
+
+func (c *precheck) matches(s []byte) bool {
+	if last := c.fitting.Load(); last != nil && *last == string(s) {
+		return true
+	}
+	if !c.pattern.Match(s) {
+		return false
+	}
+	fits := string(s)
+	c.fitting.Store(&fits)
+	return true
 }
 
 // integer knows numbers of up to 18 digits without fraction and exponent.
@@ -272,25 +288,25 @@ func (c *precheck) integer(data []byte, i int) int {
 }
 
 // scanString returns the place behind the string that begins at i, or -1 where it is escaped, no valid UTF-8, or no string.
-func scanString(data []byte, i int) int {
+func scanString(data []byte, i int) (end int, ascii bool) {
 	if !at(data, i, '"') {
-		return -1
+		return -1, false
 	}
-	ascii := true
+	ascii = true
 	for j := i + 1; j < len(data); j++ {
 		switch c := data[j]; {
 		case c == '"':
 			if !ascii && !utf8.Valid(data[i+1:j]) {
-				return -1
+				return -1, false
 			}
-			return j + 1
+			return j + 1, ascii
 		case c == '\\' || c < ' ':
-			return -1
+			return -1, false
 		case c >= utf8.RuneSelf:
 			ascii = false
 		}
 	}
-	return -1
+	return -1, false
 }
 
 // plainTime knows RFC 3339 times in UTC whose day every month has.

@@ -283,6 +283,9 @@ func (s Subjects) Notice(orderID string, version uint64, channel string) string 
 	return s.keyed("notices", orderID) + "." + strconv.FormatUint(version, 10) + "." + Token(channel)
 }
 
+// NoticesOf filters what was sent about an order.
+func (s Subjects) NoticesOf(orderID string) string { return s.keyed("notices", orderID) + ".*.*" }
+
 // Click is the subject that clicks of a user are published to; the server adds the partition.
 func (s Subjects) Click(user string) string { return "clicks." + Token(user) }
 

@@ -24,6 +24,7 @@ type publisher struct {
 	js       jetstream.JetStream
 	encoder  *bus.Encoder
 	subjects events.Subjects
+	spans    bus.PublishSpans
 	plan     *plan
 	half     func() error // called in the midst of it
 
@@ -66,6 +67,8 @@ func (p *publisher) publish(ctx context.Context, rec *record) (lateSeq uint64, e
 	n := len(rec.Outputs.Results) + len(rec.Outputs.Late)
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout+time.Duration(n)*perOutput)
 	defer cancel()
+	ctx, span := p.spans.Derived(ctx, events.StreamWindows, n)
+	defer func() { p.spans.End(span, err, "publish") }()
 	if err := p.results(ctx, names, rec.Outputs.Results); err != nil {
 		return 0, fmt.Errorf("publish results: %w", err)
 	}

@@ -63,6 +63,7 @@ func newWorker(js jetstream.JetStream, subjects events.Subjects, encoder *bus.En
 		fault: func(stage) error { return nil },
 	}
 	w.publisher = newPublisher(js, encoder, subjects, p, func() error { return w.fault(duringPublish) })
+	w.publisher.spans = bus.NewPublishSpans(telemetry)
 	w.view = newView(p, index, w.journal)
 	return w
 }

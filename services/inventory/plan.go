@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/bus"
 	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
@@ -157,6 +158,7 @@ func (d *decider) event(c change, r *request) (events.Event, string, error) {
 
 // trace gives the event the trace of its own request: a batch has many.
 func (d *decider) trace(ctx context.Context, ev *events.Event) {
+	bus.NoteAttempt(ctx, ev)
 	carrier := propagation.MapCarrier{}
 	d.telemetry.Propagator.Inject(ctx, carrier)
 	ev.TraceParent, ev.TraceState = carrier[events.HeaderTraceParent], carrier[events.HeaderTraceState]

@@ -63,6 +63,7 @@ type EventBody struct {
 	Time     time.Time `json:"time" doc:"Event time."`
 	StoredAt time.Time `json:"stored_at"`
 	Subject  string    `json:"subject" doc:"In the stream."`
+	Trace    string    `json:"traceparent,omitempty" doc:"W3C trace context of what stored the event; absent where it was not traced."`
 	Data     any       `json:"data"`
 }
 
@@ -84,6 +85,7 @@ func bodyWithLines(o Order) OrderBody {
 
 func eventBody(r store.Recorded) EventBody {
 	return EventBody{
-		Stream: r.Stream, Sequence: r.Sequence, Version: r.Version, Type: r.Type, ID: r.ID, Time: r.Time.UTC(), StoredAt: r.StoredAt.UTC(), Subject: r.Subject, Data: json.RawMessage(r.Data),
+		Stream: r.Stream, Sequence: r.Sequence, Version: r.Version, Type: r.Type, ID: r.ID, Time: r.Time.UTC(), StoredAt: r.StoredAt.UTC(), Subject: r.Subject, Trace: r.TraceParent,
+		Data: json.RawMessage(r.Data),
 	}
 }

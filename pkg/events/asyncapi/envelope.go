@@ -28,6 +28,7 @@ func envelopeSchema() map[string]any {
 			"ce-partitionkey":    text("events of one key are handled in order"),
 			"ce-sequence":        text("version of the aggregate, ten digits"),
 			"traceparent":        text("W3C trace context"),
+			"ce-attempt":         text("which attempt of the handler stored the event, where it was not the first"),
 			"tracestate":         text("W3C trace context"),
 		},
 	}

@@ -11,6 +11,7 @@ import (
 type callContext struct {
 	context.Context // the parent
 	deadline        time.Time
+	attempt         int
 
 	mu     sync.Mutex
 	timed  context.Context // nil until it is needed
@@ -18,12 +19,12 @@ type callContext struct {
 	over   bool // the call has returned
 }
 
-func newCallContext(parent context.Context, limit time.Duration) *callContext {
+func newCallContext(parent context.Context, limit time.Duration, attempt int) *callContext {
 	deadline := time.Now().Add(limit)
 	if sooner, ok := parent.Deadline(); ok && sooner.Before(deadline) {
 		deadline = sooner
 	}
-	return &callContext{Context: parent, deadline: deadline}
+	return &callContext{Context: parent, deadline: deadline, attempt: attempt}
 }
 
 // end is what the cancel function of a context is. The handler may have kept the context.
@@ -52,6 +53,9 @@ func (c *callContext) Err() error {
 
 // Value asks the timed context where there is one: package context finds by it what a child must be told of.
 func (c *callContext) Value(key any) any {
+	if key == (attemptKey{}) {
+		return c.attempt
+	}
 	if ctx := c.made(); ctx != nil {
 		return ctx.Value(key)
 	}

@@ -61,6 +61,10 @@ type task struct {
 	work     func() // set instead of all else: work on the key's letters
 	solo     bool   // to be handled alone: it may be what killed an owner
 	done     bool   // guarded by the window
+
+	arrived   time.Time       // for its span; zero where there is none
+	scheduled bool            // the broker published it, much later than its producer
+	traced    context.Context // of the last attempt's span; nil where there is none
 }
 
 const sourceHeader = "Nats-Stream-Source"

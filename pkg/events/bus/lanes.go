@@ -3,10 +3,13 @@ package bus
 import "sync"
 
 // lanes is the keyed executor of one partition: tasks of one key run one after the other in the order in which they were added, different keys run at
-// once, at most limit of them. A lane is a goroutine that lives while there is work. Keys take turns, so that a busy one keeps no other out.
+// once, at most limit of them. A lane is a goroutine. Keys take turns, so that a busy one keeps no other out.
 //
 // Waking a goroutine costs more than many a handler. So one lane starts at a time: when it has taken a task, it starts the next one if there still is something to
 // take. Handlers that end at once are run by few lanes, task after task; handlers that wait get a lane each, as soon as one can run.
+//
+// A new goroutine begins with a small stack, and growing it to what a handler needs costs about as much as taking the event through the pipeline. So some lanes that find
+// nothing to do are parked, until there is work or until done is called: every term ends with that, so none is left behind.
 type lanes struct {
 	limit int
 	run   func(*task) bool // false: the task was given back
@@ -19,7 +22,11 @@ type lanes struct {
 	starting bool          // a lane was started and has not taken a task yet
 	idle     chan struct{} // closed when no lane runs; nil where nobody waits for that
 	spare    []*keyQueue
+	parked   []chan bool // lanes that wait for work, the last one to be woken first: its stack is the warmest. true: there is some; false: end
 }
+
+// maxParked bounds what stands idle: the stacks of a process with many partitions would add up.
+const maxParked = 16
 
 // keyQueue holds the waiting tasks of one key.
 type keyQueue struct {
@@ -52,11 +59,28 @@ func (l *lanes) start() {
 	}
 	l.starting = true
 	l.running++
-	go l.lane()
+	n := len(l.parked)
+	if n == 0 {
+		go l.lane()
+		return
+	}
+	l.parked[n-1] <- true // has room
+	l.parked = l.parked[:n-1]
 }
 
 func (l *lanes) lane() {
+	wake := make(chan bool, 1)
+	for l.work(wake) {
+		if more := <-wake; !more {
+			return
+		}
+	}
+}
+
+// work runs tasks until there are none, and reports whether the lane is parked then.
+func (l *lanes) work(wake chan bool) (parked bool) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.starting = false
 	for q, ok := l.ready.pop(); ok; q, ok = l.ready.pop() {
 		t, _ := q.tasks.pop() // a key is ready because a task waits
@@ -67,11 +91,23 @@ func (l *lanes) lane() {
 		l.ended(q, done)
 	}
 	l.running--
-	if l.running+l.aside == 0 && l.idle != nil {
+	if l.idle != nil {
+		l.atRest()
+		return false
+	}
+	if len(l.parked) == maxParked {
+		return false
+	}
+	l.parked = append(l.parked, wake)
+	return true
+}
+
+// atRest tells who waits for it that nothing runs.
+func (l *lanes) atRest() {
+	if l.running+l.aside == 0 {
 		close(l.idle)
 		l.idle = nil
 	}
-	l.mu.Unlock()
 }
 
 // standAside lets another lane start while this one waits for something that the other may bring about. back ends that.
@@ -142,18 +178,19 @@ func (l *lanes) forget() {
 	}
 }
 
-// done returns a channel that is closed when nothing runs. Nothing must be added before.
+// done returns a channel that is closed when nothing runs, and lets the parked lanes end. Nothing must be added before.
 func (l *lanes) done() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, wake := range l.parked {
+		wake <- false // has room
+	}
+	l.parked = nil
 	if l.idle == nil {
 		l.idle = make(chan struct{})
 	}
 	idle := l.idle
-	if l.running+l.aside == 0 {
-		close(l.idle)
-		l.idle = nil
-	}
+	l.atRest()
 	return idle
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"pgregory.net/rapid"
 )
@@ -65,6 +66,38 @@ func TestLanesFill(t *testing.T) {
 		l.add(&task{key: fmt.Sprint(i)})
 	}
 	<-l.done()
+}
+
+// TestLanesPark: lanes that find nothing to do wait for the next task, no more than some of them, and done ends them all. (The bubble would not end before they do.)
+func TestLanesPark(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 2 * maxParked
+		var together sync.WaitGroup
+		l := newLanes(limit, func(*task) bool {
+			together.Done()
+			together.Wait()
+			return true
+		})
+		run := func(n, parked int) {
+			together.Add(n)
+			for i := range n {
+				l.add(&task{key: fmt.Sprint(i)})
+			}
+			synctest.Wait()
+			if len(l.parked) != parked || l.running != 0 {
+				t.Errorf("%d tasks: %d lanes are parked and %d run, want %d and none", n, len(l.parked), l.running, parked)
+			}
+		}
+		run(1, 1)
+		run(1, 1)
+		run(limit, maxParked)
+		run(limit, maxParked)
+		<-l.done()
+		if len(l.parked) != 0 {
+			t.Errorf("%d lanes are parked behind the end", len(l.parked))
+		}
+	})
 }
 
 // TestLanesGiveBack: behind a task that was given back nothing of its key runs.

@@ -307,6 +307,7 @@ func (l *Log) take(pull *puller, m *nats.Msg) (t *task, why ending, over bool) {
 	}
 	l.last = seq.stream
 	t = newTask(l.registry, m, seq, l.cfg.Group.Stream, 0)
+	l.tracing.receive(t)
 	switch {
 	case m.Subject == events.SubjectTick: // no event, and no fault either
 		t.delivery.Event, t.delivery.Err = events.Event{}, nil

@@ -298,6 +298,7 @@ func (p *partition) take(pull *puller, m *nats.Msg) (why ending, over bool) {
 	}
 	p.next = seq.consumer
 	t := newTask(p.registry, m, seq, p.group.Stream, p.number)
+	p.tracing.receive(t)
 	t.delivery.Repeated = seq.stream <= p.high
 	t.solo = p.suspicion != nil && !p.acquitted.Load()
 	p.window.add(t)

@@ -253,7 +253,7 @@ func (p *partition) pauses(probe bool, t *task, v verdict) bool {
 
 // attempt calls the handler once, with its time limit and its span. It returns the span's traceparent for a letter.
 func (p *partition) attempt(t *task) (traceparent string, err error) {
-	ctx, span := p.tracing.process(p.life, &t.delivery, p.template, p.group.Name)
+	ctx, span := p.tracing.process(p.life, t, p.template, p.group.Name)
 	started := p.metrics.start()
 	err = p.call(ctx, t.delivery)
 	p.metrics.took(ctx, started)
@@ -265,7 +265,7 @@ func (p *partition) attempt(t *task) (traceparent string, err error) {
 }
 
 func (p *partition) call(ctx context.Context, d Delivery) (err error) {
-	limited := newCallContext(ctx, p.timeout)
+	limited := newCallContext(ctx, p.timeout, d.Attempt)
 	defer limited.end()
 	defer func() {
 		if value := recover(); value != nil {
@@ -328,9 +328,12 @@ func (p *partition) settle(t *task) {
 	if t.solo { // what is not known to be settled would look as if it were still being handled, if the process died now
 		ack = t.msg.AckSync
 	}
-	if err := ack(); err != nil {
+	span := p.tracing.settled(t, p.template, p.group.Name)
+	err := ack()
+	if err != nil {
 		p.log.DebugContext(p.life, "acknowledgement not sent", "error", err, "sequence", t.seq.stream)
 	}
+	finish(span, err, "ack")
 	p.window.finish(t)
 }
 

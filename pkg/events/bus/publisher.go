@@ -72,8 +72,10 @@ func (p *Publisher) PublishBatch(ctx context.Context, messages []Message) (acks 
 	fail := func(i int, err error) {
 		errs = append(errs, fmt.Errorf("message %d, to %s: %w", i, messages[i].Subject, err))
 	}
+	each, span := p.tracing.publishBatch(ctx, len(messages), func(i int) (string, *events.Event) { return messages[i].Subject, &messages[i].Event })
+	defer func() { finish(span, err, "publish") }()
 	for i, m := range messages {
-		msg, err := p.encoder.Encode(ctx, m.Subject, m.Event)
+		msg, err := p.encoder.Encode(each[i], m.Subject, m.Event)
 		if err != nil {
 			fail(i, err)
 			continue

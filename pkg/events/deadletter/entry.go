@@ -20,6 +20,7 @@ type Entry struct {
 	Why            string    `json:"why,omitempty"` // what a person gave as reason
 	Job            string    `json:"job,omitempty"` // the job that asked for it
 
+	ParkedAt time.Time `json:"parked_at,omitzero"`        // the letter's; it is gone when the event is handled, and this is not
 	NextAt   time.Time `json:"next_at,omitzero"`          // of a retry
 	Attempts int       `json:"attempts"`                  // calls of the handler, since the event came
 	Retries  int       `json:"retries,omitempty"`         // calls of the handler that count against the group's schedule
@@ -56,11 +57,23 @@ type Edit struct {
 func Initial(l *Letter) Entry {
 	e := Entry{
 		Letter: l.ID, LetterSequence: l.Sequence, State: l.FirstState, At: l.ParkedAt, By: l.Group + "@" + l.Failure.Instance,
-		NextAt: l.NextAt, Attempts: l.Attempts, Retries: l.Attempts, Depth: l.ReplayDepth,
+		ParkedAt: l.ParkedAt, NextAt: l.NextAt, Attempts: l.Attempts, Retries: l.Attempts, Depth: l.ReplayDepth,
 	}
 	failure := l.Failure
 	e.Failure = &failure
 	return e
+}
+
+// First is what can be told of the letter itself from the first entry about it, where the letter is gone.
+func (e Entry) First() Entry {
+	first := Entry{Letter: e.Letter, LetterSequence: e.LetterSequence, State: e.Before, At: e.ParkedAt, ParkedAt: e.ParkedAt, Failure: e.Failure, Attempts: e.Attempts}
+	if first.At.IsZero() { // written by a version that did not note it
+		first.At = e.At
+	}
+	if len(e.History) > 0 { // the entry itself is of a failure
+		first.Attempts = max(1, e.Attempts-1)
+	}
+	return first
 }
 
 const mostHistory = 10

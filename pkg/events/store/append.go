@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidemark/tidemark/pkg/events"
 )
@@ -75,15 +76,24 @@ func (s *Store) append(ctx context.Context, l lock, writes []Write) (appended, e
 	if err := checkWrites(writes); err != nil {
 		return appended{}, err
 	}
-	ctx, span := s.spans.Start(ctx, writes[0].Subject, &writes[0].Event, len(writes))
-	a, err := s.encodeAndStore(ctx, l, writes)
+	each, span := s.startSpan(ctx, writes)
+	a, err := s.encodeAndStore(ctx, each, l, writes)
 	s.spans.End(span, err, errorType(err))
 	s.metrics.ended(ctx, a, err)
 	return a, err
 }
 
-func (s *Store) encodeAndStore(ctx context.Context, l lock, writes []Write) (appended, error) {
-	msgs, err := s.encode(ctx, l, writes)
+// startSpan starts the span of the append, and returns a context for each event to be encoded with.
+func (s *Store) startSpan(ctx context.Context, writes []Write) ([]context.Context, trace.Span) {
+	if len(writes) == 1 {
+		ctx, span := s.spans.Start(ctx, writes[0].Subject, &writes[0].Event)
+		return []context.Context{ctx}, span
+	}
+	return s.spans.Batch(ctx, len(writes), func(i int) (string, *events.Event) { return writes[i].Subject, &writes[i].Event })
+}
+
+func (s *Store) encodeAndStore(ctx context.Context, each []context.Context, l lock, writes []Write) (appended, error) {
+	msgs, err := s.encode(each, l, writes)
 	if err != nil {
 		return appended{}, err
 	}
@@ -113,10 +123,10 @@ func exactSubject(subject string) bool {
 }
 
 // encode makes the messages. The lock stands on the first one alone: repeated on a later message of the same subject, the server refuses the batch.
-func (s *Store) encode(ctx context.Context, l lock, writes []Write) ([]*nats.Msg, error) {
+func (s *Store) encode(each []context.Context, l lock, writes []Write) ([]*nats.Msg, error) {
 	msgs := make([]*nats.Msg, len(writes))
 	for i := range writes {
-		msg, err := s.encoder.Encode(ctx, writes[i].Subject, writes[i].Event)
+		msg, err := s.encoder.Encode(each[i], writes[i].Subject, writes[i].Event)
 		if err != nil {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -20,16 +21,12 @@ import (
 	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
-// An append is one producer span, child of what it is done for, and its events carry it to whoever reads them.
+// An append of one event is one producer span, child of what it is done for, and its event carries it to whoever reads it.
 func TestAppendIsAProducerSpan(t *testing.T) {
 	t.Parallel()
-	set := start(t, eventstest.Start)
-	recorder := tracetest.NewSpanRecorder()
-	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
-	telemetry := bus.Telemetry{Tracer: provider}
-	s := store.New(set.JetStream(), ledger, bus.NewEncoder(set.registry, telemetry), telemetry)
+	s, recorder, provider := traced(t)
 	ctx, parent := provider.Tracer("test").Start(testContext(t), "handle")
-	if _, err := s.Append(ctx, "ledger.a", 0, amount(1), amount(2)); err != nil {
+	if _, err := s.Append(ctx, "ledger.a", 0, amount(1)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Append(ctx, "ledger.a", 0, amount(3)); !errors.Is(err, store.ErrConflict) {
@@ -52,6 +49,52 @@ func TestAppendIsAProducerSpan(t *testing.T) {
 			t.Errorf("event %d carries %q", r.Sequence, r.TraceParent)
 		}
 	}
+}
+
+// Events of one atomic batch that answer different orders stay each in its order's trace; only the span of the batch is of none, and is linked to them.
+func TestEventsOfABatchKeepTheirTraces(t *testing.T) {
+	t.Parallel()
+	s, recorder, provider := traced(t)
+	var parents []trace.SpanContext
+	var evs []events.Event
+	for i := range 3 {
+		ctx, span := provider.Tracer("test").Start(testContext(t), "process", trace.WithNewRoot())
+		span.End()
+		ev := amount(int64(i + 1))
+		carrier := propagation.MapCarrier{}
+		propagation.TraceContext{}.Inject(ctx, carrier)
+		ev.TraceParent = carrier["traceparent"]
+		parents, evs = append(parents, span.SpanContext()), append(evs, ev)
+	}
+	if _, err := s.Append(testContext(t), "ledger.a", 0, evs...); err != nil {
+		t.Fatal(err)
+	}
+	created := recorder.Ended()[3:6]
+	batch := recorder.Ended()[6]
+	if batch.Name() != "publish ledger.*" || batch.SpanKind() != trace.SpanKindClient || batch.Parent().IsValid() || len(batch.Links()) != 3 {
+		t.Errorf("the batch: %s %s, parent %s, %d links", batch.SpanKind(), batch.Name(), batch.Parent().SpanID(), len(batch.Links()))
+	}
+	for i, r := range mustLoad(t, s, "ledger.a") {
+		span := created[i]
+		if span.Name() != "create ledger.*" || span.SpanKind() != trace.SpanKindProducer || span.Parent().SpanID() != parents[i].SpanID() {
+			t.Errorf("span %d: %s %s, parent %s", i, span.SpanKind(), span.Name(), span.Parent().SpanID())
+		}
+		if !strings.Contains(r.TraceParent, parents[i].TraceID().String()) || !strings.Contains(r.TraceParent, span.SpanContext().SpanID().String()) {
+			t.Errorf("event %d carries %q, want the trace %s", i, r.TraceParent, parents[i].TraceID())
+		}
+		if batch.Links()[i].SpanContext.SpanID() != span.SpanContext().SpanID() {
+			t.Errorf("link %d leads to %s", i, batch.Links()[i].SpanContext.SpanID())
+		}
+	}
+}
+
+func traced(t *testing.T) (*store.Store, *tracetest.SpanRecorder, *sdktrace.TracerProvider) {
+	t.Helper()
+	set := start(t, eventstest.Start)
+	recorder := tracetest.NewSpanRecorder()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
+	telemetry := bus.Telemetry{Tracer: provider}
+	return store.New(set.JetStream(), ledger, bus.NewEncoder(set.registry, telemetry), telemetry), recorder, provider
 }
 
 func TestAppendsAreCounted(t *testing.T) {
