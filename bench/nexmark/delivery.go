@@ -82,6 +82,9 @@ func (c Config) closers() []Delivery {
 	return log
 }
 
+// Closing is the place in the log from which on events are there to end all windows.
+func (c Config) Closing(log []Delivery) int { return len(log) - len(c.closers()) }
+
 // delay is how much later than it happened event n is sent, in milliseconds.
 func (c Config) delay(n int64) float64 {
 	d := c.dice(n, forDelay)

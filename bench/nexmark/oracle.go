@@ -11,6 +11,7 @@ type Answer struct {
 	Results    []string // a line each, in no order
 	Late       []string // likewise; an event that is sent twice may be late twice
 	Duplicates []string
+	Ended      int64 // windows that end here or before have come out; of a batch only
 }
 
 // Result is the line of a result.
@@ -44,6 +45,7 @@ func (c Config) Batch(q *Query, log []Delivery, stored []int64) Answer {
 		t.move()
 	}
 	w.answer(&a, q, t)
+	a.Ended = t.watermark
 	return a
 }
 

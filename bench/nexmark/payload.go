@@ -2,7 +2,6 @@ package nexmark
 
 import (
 	"embed"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"strconv"
@@ -68,19 +67,15 @@ func (c Config) AppendPayload(b []byte, e *Event) []byte {
 	return append(b, '"', '}')
 }
 
-// Decode reads what the queries want of a payload.
-func Decode(eventType string, payload []byte) (Event, error) {
+// Payload is what the queries want of a payload.
+type Payload struct {
+	Person  int64 `json:"person"`
+	Auction int64 `json:"auction"`
+	Price   int64 `json:"price"`
+}
+
+// Event is the event of a type with the payload, as far as the queries want it.
+func (p *Payload) Event(eventType string) (Event, error) {
 	kind, err := KindOf(eventType)
-	if err != nil {
-		return Event{}, err
-	}
-	var p struct {
-		Person  int64 `json:"person"`
-		Auction int64 `json:"auction"`
-		Price   int64 `json:"price"`
-	}
-	if err := json.Unmarshal(payload, &p); err != nil {
-		return Event{}, fmt.Errorf("nexmark: payload of %s: %w", eventType, err)
-	}
-	return Event{Kind: kind, Person: p.Person, Auction: p.Auction, Price: p.Price}, nil
+	return Event{Kind: kind, Person: p.Person, Auction: p.Auction, Price: p.Price}, err
 }

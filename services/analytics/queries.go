@@ -16,6 +16,9 @@ type Query struct {
 	Unit string
 	// Types are the event types that it takes; event time is ce-time. Its partitions are those of the streams that the types come from.
 	Types []string
+	// StoreTime lets the query go by when the log stored an event, instead of ce-time. Nothing is late then, and what comes out says how the log was fed, not
+	// what happened.
+	StoreTime bool
 	// Windows and Aggregate are as in [window.Config].
 	Windows   window.Windows
 	Aggregate window.Aggregate

@@ -139,9 +139,13 @@ func (r *running) take(query int, in *incoming, reading *Reading, out *outputs) 
 	r.taken++
 	r.clock = max(r.clock, in.stored)
 	before, started := r.engine.Watermark()
+	at := in.Event.Time.UnixMilli()
+	if r.StoreTime {
+		at = in.stored
+	}
 	outcome := r.engine.Apply(window.Event{
 		ID: in.id, Key: reading.Key, Item: reading.Item, Value: reading.Value, Parts: reading.Parts,
-		Time: in.Event.Time.UnixMilli(), Stored: in.stored, Partition: r.partition(in.stream, in.partition),
+		Time: at, Stored: in.stored, Partition: r.partition(in.stream, in.partition),
 	})
 	r.lateness.Add(in.stored, outcome.Sample, r.engine.State(), r.engine.Size())
 	r.hold(outcome.Results, in.Sequence)
