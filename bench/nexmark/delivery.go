@@ -56,7 +56,7 @@ func (c Config) Log() []Delivery {
 			t.Time += misdatedBy
 		}
 		all = append(all, t)
-		if again := c.dice(n, forCopy); again.below(copies) == 0 {
+		if again := c.dice(n, forCopy); again.below(copies) == 0 && t.Partition != last {
 			t.Copy = true
 			t.at += 1 + again.below(longestCopy*microsPerMill)
 			all = append(all, t)

@@ -64,7 +64,7 @@ func (b *backfill) give(tasks []*task, m *logMessage) {
 		}
 		t.recompute.Apply(window.Event{
 			ID: identity(&d.Event), Key: reading.Key, Item: reading.Item, Value: reading.Value, Parts: reading.Parts,
-			Time: d.Event.Time.UnixMilli(), Stored: stored,
+			Time: t.query.timeOf(&d.Event, stored), Stored: stored,
 		}, t.missed[m.sequence]...)
 	}
 }

@@ -70,6 +70,14 @@ func (a *asked) partition(stream, partition int) int {
 	return partition % a.partitions
 }
 
+// timeOf is the time that puts an event into its windows.
+func (a *asked) timeOf(ev *events.Event, stored int64) int64 {
+	if a.StoreTime {
+		return stored
+	}
+	return ev.Time.UnixMilli()
+}
+
 func (a *asked) config() window.Config {
 	s := &a.settings
 	return window.Config{

@@ -139,13 +139,9 @@ func (r *running) take(query int, in *incoming, reading *Reading, out *outputs) 
 	r.taken++
 	r.clock = max(r.clock, in.stored)
 	before, started := r.engine.Watermark()
-	at := in.Event.Time.UnixMilli()
-	if r.StoreTime {
-		at = in.stored
-	}
 	outcome := r.engine.Apply(window.Event{
 		ID: in.id, Key: reading.Key, Item: reading.Item, Value: reading.Value, Parts: reading.Parts,
-		Time: at, Stored: in.stored, Partition: r.partition(in.stream, in.partition),
+		Time: r.timeOf(&in.Event, in.stored), Stored: in.stored, Partition: r.partition(in.stream, in.partition),
 	})
 	r.lateness.Add(in.stored, outcome.Sample, r.engine.State(), r.engine.Size())
 	r.hold(outcome.Results, in.Sequence)
