@@ -98,7 +98,11 @@ func (a axis) at(v float64) float64 {
 	return a.from + (v-least)/(most-least)*(a.to-a.from)
 }
 
-var chartColours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7"} // told apart by all, Okabe and Ito
+// chartColour is one that all can tell apart (Okabe and Ito).
+func chartColour(i int) string {
+	colours := [...]string{"#0072b2", "#d55e00", "#009e73", "#cc79a7"}
+	return colours[i%len(colours)]
+}
 
 const chartHead = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 400" font-family="sans-serif" font-size="13" role="img">
 <title>Emission latency and CPU time by rate, for each mode</title>
@@ -121,7 +125,7 @@ func drawChart(lines map[string][]point) string {
 	cost := axis{0, math.Ceil(dearest/20) * 20, 330, 50, false}
 	panel(&b, "CPU a message (µs): analytics and nats-server", x(550), cost, ticksOf(cost))
 	for i, mode := range modes {
-		colour := chartColours[i%len(chartColours)]
+		colour := chartColour(i)
 		line(&b, lines[mode], colour, "", x(70), latency, func(p point) float64 { return p.p99 })
 		line(&b, lines[mode], colour, "5 4", x(70), latency, func(p point) float64 { return p.p50 })
 		line(&b, lines[mode], colour, "", x(550), cost, func(p point) float64 { return p.cpu })

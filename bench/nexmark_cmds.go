@@ -7,11 +7,10 @@ import (
 	"github.com/tidemark/tidemark/services/analytics"
 )
 
-var defaultModes = []string{"per-event", "100ms", "1s"}
-
+// modesOf reads modes; none: event by event, and micro-batches of two lengths.
 func modesOf(texts []string) ([]analytics.Mode, error) {
 	if len(texts) == 0 {
-		texts = defaultModes
+		texts = []string{"per-event", "100ms", "1s"}
 	}
 	var all []analytics.Mode
 	for _, t := range texts {

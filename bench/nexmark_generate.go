@@ -83,15 +83,20 @@ func (c *generateCmd) Run(b *bench) error {
 	})
 }
 
-// until waits for a time. Sleeps are short: a message that is due waits for the end of one.
+// until waits for a time, or a little longer: waking up costs as much as sending some messages.
 func until(ctx context.Context, due time.Time) error {
-	for wait := time.Until(due); wait > 0; wait = time.Until(due) {
-		time.Sleep(max(min(wait, 10*time.Millisecond), pause))
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	wait := time.Until(due)
+	if wait <= 0 {
+		return nil
 	}
-	return nil
+	timer := time.NewTimer(max(wait, pause))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func nexmarkMessage(c *nexmark.Config, log []nexmark.Delivery, i int, due time.Time) *nats.Msg {

@@ -28,7 +28,12 @@ type resultReader struct {
 }
 
 func (c *client) readResults(ctx context.Context) (*resultReader, error) {
-	consumer, err := c.js.OrderedConsumer(ctx, events.StreamWindows, jetstream.OrderedConsumerConfig{FilterSubjects: []string{"windows.>"}})
+	var subjects []string
+	t := events.DefaultTopology(1)
+	for _, q := range nexmark.Queries() {
+		subjects = append(subjects, t.Subjects().WindowsOf(q.Name))
+	}
+	consumer, err := c.js.OrderedConsumer(ctx, events.StreamWindows, jetstream.OrderedConsumerConfig{FilterSubjects: subjects})
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,9 @@ func (c *recoverCmd) kill(b *bench, r *nexmarkRun) error {
 		if time.Since(killed) > 5*time.Minute {
 			return fmt.Errorf("still %d messages behind after %s", n, time.Since(killed))
 		}
-		time.Sleep(50 * time.Millisecond)
+		if err := until(b.ctx, time.Now().Add(50*time.Millisecond)); err != nil {
+			return err
+		}
 	}
 	zero := time.Since(killed)
 	first, ok := r.results.firstAfter(killed)
