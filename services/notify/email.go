@@ -58,14 +58,15 @@ func emailID(n news) string {
 // compose writes the mail. Nothing that an event says can add a header or a recipient: the texts are clean, the library encodes what is not plain ASCII, the
 // address was checked, and the Message-ID is a token.
 func (e *email) compose(n news, id, address string) *mail.Msg {
+	text := n.text()
 	m := mail.NewMsg(mail.WithNoDefaultUserAgent())
 	m.FromMailAddress(e.from)
 	m.ToMailAddress(&netmail.Address{Address: address})
-	m.Subject(n.text.subject)
+	m.Subject(text.subject)
 	m.SetDate()
 	m.SetMessageIDWithValue(id)
 	m.SetGenHeader(mail.Header("Auto-Submitted"), "auto-generated") // RFC 3834: no holiday notes, please
-	m.SetBodyString(mail.TypeTextPlain, n.text.body)
+	m.SetBodyString(mail.TypeTextPlain, text.body)
 	return m
 }
 

@@ -20,7 +20,7 @@ type news struct {
 	customerID    string
 	correlationID string
 
-	text text
+	text func() text // made when it is sent: many an order has nobody to tell
 }
 
 // readNews reads an order event. tell is false for events that no customer needs to hear of, such as types that are newer than this program. Errors say
@@ -34,25 +34,25 @@ func readNews(d bus.Delivery, subjects events.Subjects) (n news, tell bool, err 
 		if err != nil {
 			return n, false, err
 		}
-		n.orderID, n.customerID, n.text = p.OrderID, p.CustomerID, placedText(p)
+		n.orderID, n.customerID, n.text = p.OrderID, p.CustomerID, func() text { return placedText(p) }
 	case events.TypeOrderConfirmed:
 		p, err := events.Payload[events.OrderConfirmed](e)
 		if err != nil {
 			return n, false, err
 		}
-		n.orderID, n.customerID, n.text = p.OrderID, p.CustomerID, confirmedText(p)
+		n.orderID, n.customerID, n.text = p.OrderID, p.CustomerID, func() text { return confirmedText(p) }
 	case events.TypeOrderRejected:
 		p, err := events.Payload[events.OrderRejected](e)
 		if err != nil {
 			return n, false, err
 		}
-		n.orderID, n.customerID, n.text = p.OrderID, p.CustomerID, rejectedText(p)
+		n.orderID, n.customerID, n.text = p.OrderID, p.CustomerID, func() text { return rejectedText(p) }
 	case events.TypeOrderCancelled:
 		p, err := events.Payload[events.OrderCancelled](e)
 		if err != nil {
 			return n, false, err
 		}
-		n.orderID, n.customerID, n.text = p.OrderID, p.CustomerID, cancelledText(p)
+		n.orderID, n.customerID, n.text = p.OrderID, p.CustomerID, func() text { return cancelledText(p) }
 	default:
 		return n, false, nil
 	}

@@ -124,7 +124,7 @@ const secretAddress = "ann.secret@customers.example"
 
 func testMail() *mail.Msg {
 	e := &email{from: &netmail.Address{Address: "shop@tidemark.example"}}
-	return e.compose(news{orderID: "o1", version: 1, text: text{subject: "s", body: "b"}}, "o1.1.email@tidemark.local", secretAddress)
+	return e.compose(news{orderID: "o1", version: 1, text: func() text { return text{subject: "s", body: "b"} }}, "o1.1.email@tidemark.local", secretAddress)
 }
 
 func TestWhatTheMailServerSays(t *testing.T) {

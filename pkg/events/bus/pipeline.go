@@ -256,7 +256,11 @@ func (p *partition) attempt(t *task) (traceparent string, err error) {
 	ctx, span := p.tracing.process(p.life, t, p.template, p.group.Name)
 	started := p.metrics.start()
 	err = p.call(ctx, t.delivery)
-	p.metrics.took(ctx, started)
+	if span.IsRecording() {
+		p.metrics.took(ctx, started) // the span is the exemplar
+	} else {
+		p.metrics.took(p.life, started)
+	}
 	if err != nil {
 		traceparent = traceparentOf(ctx, p.tracing.propagator, &t.delivery.Event)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -54,10 +55,10 @@ func sampled(traceparent string) bool {
 // process starts the span of one call of a handler. Where the producer was not sampled, the context is carried on and no span is made.
 func (t tracing) process(ctx context.Context, task *task, template, group string) (context.Context, trace.Span) {
 	d := &task.delivery
-	ctx = t.continued(ctx, &d.Event)
 	if t.silent || !sampled(d.Event.TraceParent) {
-		return ctx, noSpan()
+		return &carried{Context: ctx, tracing: t, event: &d.Event}, noSpan()
 	}
+	ctx = t.continued(ctx, &d.Event)
 	t.received(ctx, task, template, group)
 	options := append(t.processOptions(ctx, d, template, group), trace.WithAttributes(
 		attribute.Int64("messaging.nats.consumer.sequence", int64(task.seq.consumer)), //nolint:gosec // sequences don't reach 2^63
@@ -88,6 +89,20 @@ func (t tracing) continued(ctx context.Context, ev *events.Event) context.Contex
 		return ctx
 	}
 	return t.propagator.Extract(ctx, eventCarrier{parent: &ev.TraceParent, state: &ev.TraceState, extensions: ev.Extensions})
+}
+
+// carried is the context of an event whose trace is only carried on. The trace is read when somebody looks for a value, which a handler that folds into memory never does.
+type carried struct {
+	context.Context // without the trace
+	tracing         tracing
+	event           *events.Event
+	once            sync.Once
+	with            context.Context
+}
+
+func (c *carried) Value(key any) any {
+	c.once.Do(func() { c.with = c.tracing.continued(c.Context, c.event) })
+	return c.with.Value(key)
 }
 
 // processOptions are those of the span of handling one event, whose trace ctx has.
