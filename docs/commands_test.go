@@ -127,6 +127,14 @@ func TestDeadLetterCommands(t *testing.T) {
 	s.stop(t)
 }
 
+// TestLateCommands does the same with late events.
+func TestLateCommands(t *testing.T) {
+	t.Parallel()
+	s := up(t, build(t))
+	s.page(t, "docs/how-to/late-data.md")
+	s.stop(t)
+}
+
 // TestTraceCommands does the same with the journeys of an order of each kind.
 func TestTraceCommands(t *testing.T) {
 	t.Parallel()
@@ -202,7 +210,7 @@ func TestConfigurationPageNamesEveryFlag(t *testing.T) {
 	page := pages(t)["docs/reference/configuration.md"]
 	name := regexp.MustCompile(`--[a-z][a-z-]+|\bTIDEMARK_[A-Z_]+`)
 	for _, program := range [][]string{
-		{"order"}, {"inventory"}, {"notify"}, {"analytics"}, {"tidemark", "up"}, {"tidemark", "load"}, {"tidemark", "check"}, {"tidemark", "windows"},
+		{"order"}, {"inventory"}, {"notify"}, {"analytics"}, {"tidemark", "up"}, {"tidemark", "load"}, {"tidemark", "check"}, {"tidemark", "windows"}, {"tidemark", "lateness"}, {"tidemark", "backfill"},
 		{"tidemark", "orders", "list"}, {"tidemark", "orders", "cancel"}, {"tidemark", "orders", "trace"}, {"tidemark", "topology", "apply"},
 		{"tidemark", "dlq", "list"}, {"tidemark", "dlq", "edit"}, {"tidemark", "dlq", "replay"}, {"tidemark", "dlq", "discard"}, {"tidemark", "dlq", "job", "cancel"},
 		{"tidemark", "projections", "rebuild"}, {"tidemark", "projections", "swap"},

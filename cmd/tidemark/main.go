@@ -19,6 +19,8 @@ type cli struct {
 	Groups   groupsCmd   `cmd:"" help:"Show the consumer groups: who reads which partition, and how far it is."`
 	Replay   replayCmd   `cmd:"" help:"Move one consumer group to another offset."`
 	Windows  windowsCmd  `cmd:"" help:"Show results by minute of event time."`
+	Lateness latenessCmd `cmd:"" help:"Show how late events are, and what wait that calls for."`
+	Backfill backfillCmd `cmd:"" help:"Compute windows again that late events have missed."`
 	DLQ      dlqCmd      `cmd:"" name:"dlq" help:"Show dead letters, correct them, replay or discard them."`
 	Topology topologyCmd `cmd:"" help:"Show the streams and groups, or make them on a broker."`
 

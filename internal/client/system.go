@@ -44,12 +44,14 @@ type Projection struct {
 	Queries  []QueryCounts     `json:"queries"` // of windows
 }
 
-// QueryCounts says what became of the events that a query read: Read is the sum of the others.
+// QueryCounts says what became of the events that a query read: Read is the sum of counted, late, duplicates and unreadable.
 type QueryCounts struct {
 	Query      string     `json:"query"`
 	Read       int64      `json:"read"`
 	Counted    int64      `json:"counted"`
 	Late       int64      `json:"late"`
+	TooLate    int64      `json:"too_late"`       // of the late: those that missed all their windows
+	Partially  int64      `json:"partially_late"` // and those that missed some
 	Duplicates int64      `json:"duplicates"`
 	Unreadable int64      `json:"unreadable"`
 	Watermark  *time.Time `json:"watermark"`

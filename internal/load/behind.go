@@ -73,32 +73,30 @@ func reads(by map[string]client.QueryCounts) (n int64) {
 	return n
 }
 
-// behind says in sentences what came late and why; nothing where nothing did.
+// behind says what came too late for which query, which of the event times lay behind its watermark, and what is to be done; nothing where nothing came late.
 func behind(sent span, before, after map[string]client.QueryCounts) string {
 	var late []string
-	var watermark time.Time // the furthest of those queries, before the load
 	for _, name := range slices.Sorted(maps.Keys(after)) {
-		n := after[name].Late - before[name].Late
+		was, is := before[name], after[name]
+		n := is.TooLate + is.Partially - was.TooLate - was.Partially
 		if n <= 0 {
 			continue
 		}
-		late = append(late, fmt.Sprintf("%s %d", name, n))
-		if w := before[name].Watermark; w != nil && w.After(watermark) {
-			watermark = *w
+		line := fmt.Sprintf("  %s: %d events", name, n)
+		if w := was.Watermark; w != nil && sent.first.Before(*w) {
+			last := sent.last
+			if w.Before(last) {
+				last = *w
+			}
+			line += fmt.Sprintf("; the event times from %s to %s lay behind its watermark when the load began: %s", second(sent.first), second(last), second(*w))
 		}
+		late = append(late, line)
 	}
 	if len(late) == 0 || sent.first.IsZero() {
 		return ""
 	}
-	text := "late events since the load began, by query: " + strings.Join(late, ", ") + ".\n"
-	if sent.first.Before(watermark) {
-		last := sent.last
-		if watermark.Before(last) {
-			last = watermark
-		}
-		text += fmt.Sprintf("Event times from %s to %s lay behind the watermark of analytics when it began: %s.\n", second(sent.first), second(last), second(watermark))
-	}
-	return text + "They are kept in LATE, and are not in the windows that they missed."
+	return "late events since the load began, whose windows were gone, by query:\n" + strings.Join(late, "\n") + "\n" +
+		"They are kept in LATE. Run tidemark backfill: it publishes the windows that miss them."
 }
 
 func second(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -231,16 +231,16 @@ func TestSaysWhatLiesBehind(t *testing.T) {
 		return &v
 	}
 	live := at("2026-11-26T14:00:00Z")
-	before := client.Projection{Queries: []client.QueryCounts{{Query: "a", Read: 7, Late: 5, Watermark: live}, {Query: "b"}, {Query: "c", Watermark: live}}}
-	busy := client.Projection{Queries: []client.QueryCounts{{Query: "a", Read: 8, Late: 6, Watermark: live}, {Query: "b"}, {Query: "c", Watermark: live}}}
+	before := client.Projection{Queries: []client.QueryCounts{{Query: "a", Read: 7, Late: 5, TooLate: 5, Watermark: live}, {Query: "b"}, {Query: "c", Watermark: live}}}
+	busy := client.Projection{Queries: []client.QueryCounts{{Query: "a", Read: 8, Late: 6, TooLate: 6, Watermark: live}, {Query: "b"}, {Query: "c", Watermark: live}}}
 	after := client.Projection{Queries: []client.QueryCounts{
-		{Query: "a", Read: 9, Late: 7, Watermark: live}, {Query: "b", Read: 2, Counted: 2, Watermark: at("2010-12-01T08:25:00Z")}, {Query: "c", Watermark: live},
+		{Query: "a", Read: 9, Late: 8, TooLate: 6, Partially: 1, Watermark: live}, {Query: "b", Read: 2, Counted: 2, Watermark: at("2010-12-01T08:25:00Z")}, {Query: "c", Watermark: live},
 	}}
 	for name, c := range map[string]struct {
 		looks []client.Projection
 		want  string
 	}{
-		"late":      {[]client.Projection{before, busy, after}, "a 2.\n"},
+		"late":      {[]client.Projection{before, busy, after}, "a: 2 events"},
 		"none late": {[]client.Projection{before, {Queries: before.Queries}}, ""},
 		"not there": {nil, ""},
 	} {
@@ -255,7 +255,7 @@ func TestSaysWhatLiesBehind(t *testing.T) {
 				}
 				return
 			}
-			for _, want := range []string{c.want, "from 2010-12-01T08:26:00Z to 2011-07-01T09:00:00Z", "when it began: 2026-11-26T14:00:00Z", "LATE"} {
+			for _, want := range []string{c.want, "from 2010-12-01T08:26:00Z to 2011-07-01T09:00:00Z", "when the load began: 2026-11-26T14:00:00Z", "tidemark backfill"} {
 				if !strings.Contains(told, want) {
 					t.Errorf("told %q, want %q in it", told, want)
 				}
