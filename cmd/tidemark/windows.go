@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemark/tidemark/internal/client"
+	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/pkg/events"
 )
 
@@ -17,6 +18,7 @@ type windowsCmd struct {
 	Key   *string   `help:"Windows of this key only, such as a currency, a customer or a page."`
 	From  time.Time `help:"Windows that start then or later (RFC 3339)."`
 	Until time.Time `help:"Windows that start before then (RFC 3339)."`
+	Watch bool      `help:"Show results as they come out, until it is interrupted."`
 	JSON  bool      `name:"json" help:"One object a line."`
 }
 
@@ -27,6 +29,9 @@ func (c *windowsCmd) Run(a *app) error {
 		return err
 	}
 	defer cl.Close()
+	if c.Watch {
+		return c.watch(a, cl)
+	}
 	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
 	if !c.JSON {
 		fmt.Fprintln(w, "START\tEND\tKEY\tVALUE\tEVENTS\tREVISION\tTIMING\tTOP")
@@ -56,6 +61,28 @@ func (c *windowsCmd) Run(a *app) error {
 		}
 	}
 	return nil
+}
+
+// watch shows results as they come out. A stream that breaks off is taken up again behind the last one.
+func (c *windowsCmd) watch(a *app, cl *client.Client) error {
+	if !c.From.IsZero() || !c.Until.IsZero() {
+		return fmt.Errorf("%w: --from and --until are of a listing, --watch shows what comes", program.ErrUsage)
+	}
+	const row = "%-19s  %-19s  %-20s  %10v  %8v  %8v  %-8s  %s\n"
+	if !c.JSON {
+		fmt.Fprintf(a.stdout, row, "START", "END", "KEY", "VALUE", "EVENTS", "REVISION", "TIMING", "TOP")
+	}
+	err := cl.WatchWindows(a.ctx, client.WindowFilter{Query: c.Query, Key: c.Key}, func(v client.Window) error {
+		if c.JSON {
+			return json.NewEncoder(a.stdout).Encode(v)
+		}
+		_, err := fmt.Fprintf(a.stdout, row, v.Start.Format(time.DateTime), v.End.Format(time.DateTime), v.Key, v.Value, v.Count, v.Revision, v.Timing, ranks(v.Top))
+		return err
+	}, func(err error) { fmt.Fprintf(a.stderr, "%v: going on behind the last result\n", err) })
+	if a.ctx.Err() != nil {
+		return nil // interrupted, as it is meant to be
+	}
+	return err
 }
 
 // ranks are the first of a ranking, short.

@@ -149,17 +149,19 @@ func (x *index) list(query string, f *selection) []result {
 	return out
 }
 
-// follower fills an index from WINDOWS: the last message of each window first, then what comes.
+// follower fills an index from WINDOWS: the last message of each window first, then what comes; and that it tells the readers of changes.
 type follower struct {
 	tail  tail
 	index *index
+	feed  *feed
+	live  bool // what comes now is new
 	log   *slog.Logger
 	ready chan struct{} // closed when everything that was stored at the start is in
 	once  sync.Once
 }
 
-func newFollower(js jetstream.JetStream, subjects events.Subjects, p *plan, index *index, log *slog.Logger) *follower {
-	f := &follower{index: index, log: log, ready: make(chan struct{}), tail: tail{js: js, stream: events.StreamWindows, latest: true}}
+func newFollower(js jetstream.JetStream, subjects events.Subjects, p *plan, index *index, feed *feed, log *slog.Logger) *follower {
+	f := &follower{index: index, feed: feed, log: log, ready: make(chan struct{}), tail: tail{js: js, stream: events.StreamWindows, latest: true}}
 	for _, q := range p.queries {
 		f.tail.filters = append(f.tail.filters, subjects.WindowsOf(q.Name))
 	}
@@ -179,6 +181,7 @@ func (f *follower) run(ctx context.Context) error {
 
 func (f *follower) caughtUp() error {
 	f.tail.latest = f.tail.latest && f.tail.next == 0 // from here on by sequence: what came meanwhile must not be missed
+	f.live = true
 	f.once.Do(func() { close(f.ready) })
 	return nil
 }
@@ -188,6 +191,9 @@ func (f *follower) take(m *logMessage) error {
 	if err != nil {
 		f.log.Warn("a window result can't be read: it is not listed", "error", err, "sequence", m.sequence)
 		return nil
+	}
+	if f.live {
+		f.feed.tell(changeOf(m.sequence, &w.WindowResult))
 	}
 	f.index.put(w.Query, &result{
 		Key: w.Key, Start: w.Start.UnixMilli(), End: w.End.UnixMilli(), Count: w.Count, Value: w.Value, Top: w.Top, Revision: w.Revision, Timing: w.Timing, Sequence: w.Sequence,

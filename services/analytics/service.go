@@ -66,6 +66,7 @@ type Service struct {
 	log       *bus.Log
 	index     *index
 	follower  *follower
+	feed      *feed
 	clicks    *clickIntake
 	backfills *backfills
 	plan      *plan
@@ -94,12 +95,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	busDeps := bus.Deps{JS: js, Encoder: encoder, Subjects: subjects, Telemetry: telemetry}
 	p := newPlan(cfg.withDefaults(), &deps.Topology, deps.Registry)
 
-	s := &Service{plan: p, index: newIndex(p), ready: make(chan struct{})}
+	s := &Service{plan: p, index: newIndex(p), feed: newFeed(), ready: make(chan struct{})}
 	s.worker = newWorker(js, subjects, encoder, p, s.index, telemetry)
 	if err := observe(telemetry.Meter, s.worker.view); err != nil {
 		return nil, fmt.Errorf("analytics: %w", err)
 	}
-	s.follower = newFollower(js, subjects, p, s.index, telemetry.Logger)
+	s.follower = newFollower(js, subjects, p, s.index, s.feed, telemetry.Logger)
 	s.backfills = newBackfills(newBackfill(s.worker, group))
 	s.clicks = newClickIntake(bus.NewPublisher(busDeps), deps.Registry, subjects)
 	gather, most := p.gather()

@@ -64,7 +64,7 @@ type windowItem struct {
 	Count    int64         `json:"count" doc:"How many events."`
 	Top      []events.Rank `json:"top,omitempty" doc:"Of queries that rank: the items with the largest values."`
 	Revision int           `json:"revision" doc:"0 while the window is open; a higher one has replaced the ones before."`
-	Timing   string        `json:"timing" enum:"open,on_time,late,backfill" doc:"on_time: as it came out first; late: corrected by an event that came behind the watermark."`
+	Timing   string        `json:"timing" enum:"open,on_time,late,backfill,retract" doc:"on_time: as it came out first; late: corrected by an event that came behind the watermark."`
 	Sequence uint64        `json:"sequence,omitempty" doc:"Of TIMELINE: the message that made it come out."`
 }
 
@@ -107,6 +107,7 @@ func (s *Service) Routes(api huma.API) {
 		OperationID: "windows-projection", Method: http.MethodGet, Path: "/v1/projections/windows", Tags: []string{"analytics"},
 		Summary: "How far the counting has come",
 	}, s.projection)
+	s.changesRoutes(api)
 	s.latenessRoutes(api)
 	s.backfillRoutes(api)
 	s.clicks.routes(api)
