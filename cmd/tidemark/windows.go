@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -79,7 +81,7 @@ func (c *windowsCmd) watch(a *app, cl *client.Client) error {
 		_, err := fmt.Fprintf(a.stdout, row, v.Start.Format(time.DateTime), v.End.Format(time.DateTime), v.Key, v.Value, v.Count, v.Revision, v.Timing, ranks(v.Top))
 		return err
 	}, func(err error) { fmt.Fprintf(a.stderr, "%v: going on behind the last result\n", err) })
-	if a.ctx.Err() != nil {
+	if errors.Is(err, context.Canceled) {
 		return nil // interrupted, as it is meant to be
 	}
 	return err
