@@ -9,10 +9,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/internal/deadletters"
+	"github.com/tidemark/tidemark/internal/groups"
 	"github.com/tidemark/tidemark/internal/run"
 )
 
-// Operator registers /v1/deadletters, which every process can serve since it works on the streams alone, and makes the part that counts the dead letters. One process
+// Operator registers /v1/deadletters, which every process can serve since it works on the streams alone, and makes the part that measures dead letters, groups and streams. One process
 // of an installation runs that part.
 func Operator(env Env, api huma.API) (run.Part, error) {
 	js, err := jetstream.New(env.NATS)
@@ -28,7 +29,13 @@ func Operator(env Env, api huma.API) (run.Part, error) {
 	if err != nil {
 		return run.Part{}, err
 	}
-	return run.Part{Name: "dead letters", Component: observer}, nil
+	measure, err := groups.NewObserver(js, env.Topology, 0, env.Telemetry)
+	if err != nil {
+		return run.Part{}, err
+	}
+	return run.Part{Name: "dead letters", Component: operated{
+		Component: observer, budget: time.Second, with: run.Part{Name: "groups", Component: measure},
+	}}, nil
 }
 
 // operated is a service and what runs beside it.

@@ -3,6 +3,7 @@ package analytics
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -25,6 +26,15 @@ func observe(provider metric.MeterProvider, v *view) error {
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
+	age, err := meter.Float64ObservableGauge("tidemark.analytics.watermark_age", metric.WithUnit("s"),
+		metric.WithDescription("How far the query's watermark is behind the clock; of events dated long ago it is long"))
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	open, err := meter.Int64ObservableGauge("tidemark.analytics.open_windows", metric.WithUnit("{window}"), metric.WithDescription("Windows that have not come out yet"))
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
 	_, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		_, err := v.own(ctx, func(now standing) {
 			for name, q := range now.queries {
@@ -34,11 +44,13 @@ func observe(provider metric.MeterProvider, v *view) error {
 				}
 				if q.Watermark != nil {
 					o.ObserveInt64(watermark, *q.Watermark, metric.WithAttributes(query))
+					o.ObserveFloat64(age, time.Since(time.UnixMilli(*q.Watermark)).Seconds(), metric.WithAttributes(query))
 				}
+				o.ObserveInt64(open, int64(len(now.notOut(name))), metric.WithAttributes(query))
 			}
 		})
 		return err
-	}, handled, watermark)
+	}, handled, watermark, age, open)
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}

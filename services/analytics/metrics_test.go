@@ -71,7 +71,7 @@ func TestMetricsSayWhatIsCommitted(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", name, got[name], want)
 		}
 	}
-	if want := time.Date(2010, 12, 1, 8, 39, 0, 0, time.UTC).UnixMilli(); got["tidemark.analytics.watermark orders-per-minute "] != want || len(got) != 8 {
+	if want := time.Date(2010, 12, 1, 8, 39, 0, 0, time.UTC).UnixMilli(); got["tidemark.analytics.watermark orders-per-minute "] != want || got["tidemark.analytics.open_windows orders-per-minute "] != 1 || len(got) != 9 {
 		t.Errorf("got %v", got)
 	}
 }

@@ -22,6 +22,6 @@ func (s *Service) cancel(ctx context.Context, id, reason string) (Order, error) 
 	if err != nil {
 		return state.Value, err
 	}
-	s.metrics.ended(ctx, decided)
+	s.metrics.ended(ctx, id, decided)
 	return state.Value, nil
 }

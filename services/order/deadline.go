@@ -72,6 +72,6 @@ func (s *Service) timeout(ctx context.Context, id string) (Order, error) {
 	if err != nil {
 		return Order{}, err
 	}
-	s.metrics.ended(ctx, decided)
+	s.metrics.ended(ctx, id, decided)
 	return state.Value, nil
 }

@@ -50,6 +50,7 @@ func (s *Service) place(ctx context.Context, id string, v validOrder, digest str
 	if err := s.contacts.remember(ctx, c.customer, v.email); err != nil {
 		return Order{}, false, err
 	}
+	began := time.Now()
 	sequence, err := s.appendInTime(ctx, id, evs[0])
 	if errors.Is(err, store.ErrConflict) {
 		o, err := s.repeated(ctx, id, digest)
@@ -58,7 +59,7 @@ func (s *Service) place(ctx context.Context, id string, v validOrder, digest str
 	if err != nil {
 		return Order{}, false, err
 	}
-	s.metrics.placed(ctx)
+	s.metrics.placed(ctx, id, began)
 	o, err = evolve(Order{}, store.Recorded{Event: evs[0], Stream: events.StreamOrders, Sequence: sequence})
 	return o, false, err
 }

@@ -133,7 +133,7 @@ func (s *Service) load(ctx context.Context, id string) (Order, error) {
 func (s *Service) end(ctx context.Context, o Order, evs []events.Event) error {
 	_, err := s.log.Append(ctx, s.subjects.Order(o.ID), o.PlacedSeq, evs...)
 	if err == nil {
-		s.metrics.ended(ctx, evs)
+		s.metrics.ended(ctx, o.ID, evs)
 		return nil
 	}
 	if !errors.Is(err, store.ErrConflict) {

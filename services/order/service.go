@@ -65,7 +65,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if s.listing, err = s.newListing(telemetry); err != nil {
 		return nil, fmt.Errorf("order: %w", err)
 	}
-	if s.metrics, err = newMetrics(telemetry.Meter, s.table); err != nil {
+	if s.metrics, err = newMetrics(telemetry.Meter, s.table, s.oldestOpen, cfg.Deadline); err != nil {
 		return nil, fmt.Errorf("order: %w", err)
 	}
 	if s.once, err = newOnce(); err != nil {
