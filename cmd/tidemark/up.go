@@ -22,12 +22,13 @@ type upCmd struct {
 	At              map[string]string `help:"Where a service that is left out listens: NAME=HOST:PORT."`
 	Gateway         string            `env:"TIDEMARK_GATEWAY_ADDR" help:"Address of the payment gateway (default: 127.0.0.1:8090 if free, else any port)."`
 	SMTP            string            `env:"TIDEMARK_SMTP_LISTEN" help:"Address of the mail sink (default: 127.0.0.1:1025 if free, else any port)."`
+	Admin           string            `env:"TIDEMARK_ADMIN" help:"Address of the machine itself that serves profiles (pprof), such as 127.0.0.1:6060; empty: none."`
 	OrderDeadline   time.Duration     `env:"TIDEMARK_ORDER_DEADLINE" default:"2m" help:"After this time an order that is still open is rejected."`
 	analytics.Flags `embed:""`
 	WebhookURL      string `env:"TIDEMARK_WEBHOOK_URL" help:"Where notify posts order events (Standard Webhooks)."`
 	WebhookSecret   string `env:"TIDEMARK_WEBHOOK_SECRET" help:"Secret that signs them: whsec_ and base64."`
 	LogLevel        string `env:"TIDEMARK_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least important log line that is written: ${enum}."`
-	LogFormat       string `env:"TIDEMARK_LOG_FORMAT" default:"text" enum:"text,json" help:"Form of log lines: ${enum}."`
+	LogFormat       string `env:"TIDEMARK_LOG_FORMAT" default:"auto" enum:"auto,text,json" help:"Form of log lines: ${enum}; auto is text on a terminal, else json."`
 }
 
 // Run runs the system until a signal.
@@ -47,7 +48,7 @@ func (c *upCmd) Run(a *app) error {
 	}
 	s, err := system.New(system.Config{
 		HTTP: c.HTTP, Dir: c.Data, NATSURL: c.NATS, NATSAddr: c.NATSAddr, Replicas: c.Replicas,
-		GatewayAddr: c.Gateway, MailAddr: c.SMTP, Without: c.Without, At: c.At, OrderDeadline: c.OrderDeadline, Analytics: counting, AnalyticsLine: c.Flags.Line(),
+		GatewayAddr: c.Gateway, AdminAddr: c.Admin, MailAddr: c.SMTP, Without: c.Without, At: c.At, OrderDeadline: c.OrderDeadline, Analytics: counting, AnalyticsLine: c.Flags.Line(),
 		WebhookURL: c.WebhookURL, WebhookSecret: c.WebhookSecret,
 		Version: program.Version(), Out: a.stdout, Provider: provider,
 	})

@@ -39,7 +39,8 @@ var ErrUsage = errors.New("wrong use")
 type Common struct {
 	NATS      string        `name:"nats" env:"TIDEMARK_NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS server to connect to."`
 	LogLevel  string        `env:"TIDEMARK_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least important log line that is written: ${enum}."`
-	LogFormat string        `env:"TIDEMARK_LOG_FORMAT" default:"text" enum:"text,json" help:"Form of log lines: ${enum}."`
+	LogFormat string        `env:"TIDEMARK_LOG_FORMAT" default:"auto" enum:"auto,text,json" help:"Form of log lines: ${enum}; auto is text on a terminal, else json."`
+	Admin     string        `env:"TIDEMARK_ADMIN" help:"Address of the machine itself that serves profiles (pprof), such as 127.0.0.1:6060; empty: none."`
 	StopTime  time.Duration `env:"TIDEMARK_STOP_TIME" default:"4s" help:"How long what is in flight may take at the end."`
 }
 
@@ -167,7 +168,15 @@ func RunService(spec ServiceSpec) error {
 	if err != nil {
 		return err
 	}
-	return run.All(ctx, spec.Common.StopTime, run.Part{Name: "http", Component: server}, service)
+	parts := []run.Part{{Name: "http", Component: server}, service}
+	if spec.Common.Admin != "" {
+		admin, err := httpapi.ListenAdmin(ctx, spec.Common.Admin)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUsage, err)
+		}
+		parts = append(parts, run.Part{Name: "admin", Component: admin})
+	}
+	return run.All(ctx, spec.Common.StopTime, parts...)
 }
 
 func environment(ctx context.Context, nc *nats.Conn, service string, tel bus.Telemetry) (Env, error) {

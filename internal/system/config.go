@@ -26,6 +26,8 @@ type Config struct {
 	GatewayAddr string // the payment gateway; default 127.0.0.1:8090 if free, else any port
 	MailAddr    string // the mail sink's SMTP; default 127.0.0.1:1025 if free, else any port
 
+	AdminAddr string // where profiles are served, on the machine itself; default none
+
 	Without []string          // services that run elsewhere; their part of the API is passed on
 	At      map[string]string // where those are; default: each service's usual address
 

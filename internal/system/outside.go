@@ -19,12 +19,17 @@ const (
 
 // outside are the systems that a shop has but does not own: who takes the money, and who carries the mail.
 type outside struct {
+	admin   *httpapi.Admin // nil where there is none
 	gateway *gatewayPart
 	sink    *mailsink.Sink
 }
 
 func (o outside) parts() []run.Part {
-	return []run.Part{{Name: "gateway", Component: o.gateway}, {Name: "mail sink", Component: o.sink}}
+	parts := []run.Part{{Name: "gateway", Component: o.gateway}, {Name: "mail sink", Component: o.sink}}
+	if o.admin != nil {
+		parts = append(parts, run.Part{Name: "admin", Component: o.admin})
+	}
+	return parts
 }
 
 // gatewayPart serves the gateway on an address of its own, as an outside system has, and closes its ledger at the end.
@@ -41,7 +46,12 @@ func (g *gatewayPart) Run(ctx context.Context) error {
 	return err
 }
 
-func (s *System) makeOutside(ctx context.Context) error {
+func (s *System) makeOutside(ctx context.Context) (err error) {
+	if s.cfg.AdminAddr != "" {
+		if s.outside.admin, err = httpapi.ListenAdmin(ctx, s.cfg.AdminAddr); err != nil {
+			return err
+		}
+	}
 	tel, err := s.cfg.Provider.Service(ctx, "gateway")
 	if err != nil {
 		return err

@@ -239,6 +239,9 @@ func (s *System) announce() {
 	line("payment gateway", s.outside.gateway.URL()+"/v1/payments")
 	line("mail sink", "smtp://"+s.outside.sink.Addr())
 	line("NATS", s.NATSURL())
+	if s.outside.admin != nil {
+		line("profiles", s.outside.admin.URL())
+	}
 	for _, name := range s.cfg.Without {
 		s.say("\n%s is left out. It runs by itself with:\n  %s\n", name, s.commandOf(name))
 	}

@@ -27,7 +27,7 @@ import (
 // Config configures a process's telemetry.
 type Config struct {
 	LogLevel  string // debug, info (default), warn, error
-	LogFormat string // text (default), json
+	LogFormat string // auto (default): text on a terminal, else json; text; json
 	Output    io.Writer
 	Getenv    func(string) string // the OTEL_* variables; an empty one counts as unset
 }
@@ -52,13 +52,9 @@ func New(cfg Config) (*Provider, error) {
 		}
 	}
 	options := &slog.HandlerOptions{Level: level}
-	var handler slog.Handler = slog.NewTextHandler(cfg.Output, options)
-	switch cfg.LogFormat {
-	case "", "text":
-	case "json":
-		handler = slog.NewJSONHandler(cfg.Output, options)
-	default:
-		return nil, fmt.Errorf("log format %q: must be text or json", cfg.LogFormat)
+	handler, err := logHandler(cfg, options)
+	if err != nil {
+		return nil, err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -66,7 +62,7 @@ func New(cfg Config) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Provider{logger: slog.New(handler), registry: registry, settings: settings, made: make(map[string]bus.Telemetry)}, nil
+	return &Provider{logger: slog.New(withTrace{handler}), registry: registry, settings: settings, made: make(map[string]bus.Telemetry)}, nil
 }
 
 // Logger is the process's logger.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -85,8 +86,25 @@ func (p *partition) applied(t *task) bool {
 	p.breaker.succeeded()
 	p.gate.pass(&t.delivery)
 	p.metrics.handled.add(p.life)
+	if p.log.Enabled(p.life, slog.LevelDebug) { // one line an event, for whoever looks for one; its attributes cost something
+		p.log.DebugContext(p.within(t), "handled", about(t)...)
+	}
 	p.settle(t)
 	return true
+}
+
+// within is the context of the event's last attempt, so that a log line names its trace.
+func (p *partition) within(t *task) context.Context {
+	if t.traced != nil {
+		return t.traced
+	}
+	return p.life
+}
+
+// about are the attributes by which a log line names its event. Its payload is not among them: it may be personal.
+func about(t *task, more ...any) []any {
+	d := &t.delivery
+	return append([]any{"sequence", t.seq.stream, "event_id", d.Event.ID, "type", d.Event.Type, "key", t.key, "attempt", d.Attempt}, more...)
 }
 
 // park stores the event's letter and settles it then. The other way round, a crash between would lose it. It tries until the letter is stored or the term ends: an event is
@@ -120,7 +138,7 @@ func (p *partition) park(t *task, v verdict) (finished bool) {
 	if v.reason == deadletter.ReasonTransient {
 		p.scheduleLetter(t, v)
 	}
-	p.log.WarnContext(p.life, "dead letter", "reason", v.reason, "error", v.err, "sequence", t.seq.stream, "type", t.delivery.Event.Type, "attempts", v.attempts)
+	p.log.WarnContext(p.within(t), "dead letter", about(t, "reason", v.reason, "error", v.err)...)
 	p.settle(t)
 	return true
 }
@@ -154,7 +172,7 @@ func (p *partition) drop(t *task, v verdict) bool {
 		p.letters.wait(p.patience, backoff(failures, 200*time.Millisecond, 5*time.Second))
 	}
 	p.metrics.dropped.add(p.life)
-	p.log.WarnContext(p.life, "dropped", "why", v.err, "sequence", t.seq.stream, "type", t.delivery.Event.Type)
+	p.log.WarnContext(p.within(t), "dropped", about(t, "why", v.err)...)
 	p.breaker.succeeded()
 	p.gate.pass(&t.delivery)
 	p.settle(t)
@@ -192,7 +210,7 @@ func (p *partition) try(t *task) verdict {
 		v.firstAt = firstAt
 		if panicErr, ok := errors.AsType[*panicked](err); ok {
 			panics++
-			p.log.ErrorContext(p.life, "handler panicked", "panic", panicErr.value, "stack", string(panicErr.stack), "sequence", t.seq.stream)
+			p.log.ErrorContext(p.within(t), "handler panicked", about(t, "panic", panicErr.value, "stack", string(panicErr.stack))...)
 		}
 		p.judge(&v, panics)
 		if p.pauses(probe, t, v) {
@@ -203,7 +221,7 @@ func (p *partition) try(t *task) verdict {
 		}
 		wait := p.waitBefore(v)
 		p.metrics.retried.add(p.life)
-		p.log.DebugContext(p.life, "handler failed, trying again", "error", err, "attempt", attempt, "wait", wait, "sequence", t.seq.stream)
+		p.log.DebugContext(p.within(t), "handler failed, trying again", about(t, "error", err, "wait", wait)...)
 		if wait > p.inPlace {
 			v.reason, v.nextAt = deadletter.ReasonTransient, v.lastAt.Add(wait)
 			return v
@@ -238,7 +256,7 @@ func (p *partition) allowed(alive func()) (probe bool, err error) {
 func (p *partition) pauses(probe bool, t *task, v verdict) bool {
 	if v.class == fail.Outage {
 		p.breaker.outage(probe, v.err)
-		p.log.WarnContext(p.life, "the group pauses: what it needs is down", "error", v.err, "sequence", t.seq.stream)
+		p.log.WarnContext(p.within(t), "the group pauses: what it needs is down", about(t, "error", v.err)...)
 		return true
 	}
 	was := p.breaker.open.Load()
@@ -347,5 +365,5 @@ func (p *partition) scheduleLetter(t *task, v verdict) {
 }
 
 func (p *partition) refused(t *task, err error) {
-	p.log.ErrorContext(p.life, "dead letter refused: the partition takes nothing new until it is stored", "error", err, "sequence", t.seq.stream)
+	p.log.ErrorContext(p.within(t), "dead letter refused: the partition takes nothing new until it is stored", about(t, "error", err)...)
 }
