@@ -84,6 +84,9 @@ func (p *Provider) Service(ctx context.Context, name string) (bus.Telemetry, err
 }
 
 func (p *Provider) make(ctx context.Context, name string) (bus.Telemetry, error) {
+	if p.settings.disabled {
+		return bus.Telemetry{Logger: p.logger.With("service", name), Propagator: p.settings.propagator}, nil
+	}
 	res, err := resource.Merge(resource.Default(), resource.NewSchemaless(semconv.ServiceName(name)))
 	if err != nil {
 		return bus.Telemetry{}, fmt.Errorf("telemetry of %s: %w", name, err)

@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidemark/tidemark/internal/telemetry"
 )
@@ -92,6 +94,39 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), strings.TrimPrefix(value, "tracecontext,")) {
 			t.Errorf("%s=%s: %v", name, value, err)
 		}
+	}
+}
+
+func TestDisabled(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+	p, err := telemetry.New(telemetry.Config{Output: &bytes.Buffer{}, Getenv: func(name string) string { return env[name] }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tel, err := p.Service(t.Context(), "order"); err != nil || !tel.Silent() || tel.Logger == nil || tel.Propagator == nil {
+		t.Errorf("%v, %+v", err, tel)
+	}
+}
+
+// TestLogLinesNameTheirTrace, and nothing where there is none.
+func TestLogLinesNameTheirTrace(t *testing.T) {
+	t.Parallel()
+	var logs bytes.Buffer // no terminal: JSON
+	p, err := telemetry.New(telemetry.Config{Output: &logs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})
+	log := p.Logger().With("group", "notify").WithGroup("x")
+	log.InfoContext(trace.ContextWithSpanContext(t.Context(), span), "in a trace")
+	log.InfoContext(t.Context(), "in none")
+	lines := strings.Split(strings.TrimSpace(logs.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], span.TraceID().String()) || !strings.Contains(lines[0], span.SpanID().String()) || !strings.Contains(lines[0], `"group":"notify"`) {
+		t.Errorf("%q", lines)
+	}
+	if strings.Contains(lines[1], "trace_id") || !json.Valid([]byte(lines[1])) {
+		t.Errorf("%q", lines[1])
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 // settings are what the OTEL_* variables say that the SDK does not read by itself. What it reads: the sampler (OTEL_TRACES_SAMPLER), the resource
 // (OTEL_RESOURCE_ATTRIBUTES), limits (OTEL_SPAN_…), batches (OTEL_BSP_…), and all of the exporter (OTEL_EXPORTER_OTLP_…).
 type settings struct {
+	disabled   bool // nothing is recorded, neither spans nor metrics
 	export     bool
 	grpc       bool
 	propagator propagation.TextMapPropagator
@@ -51,7 +52,7 @@ func (s *settings) readExporter(getenv func(string) string) error {
 		return fmt.Errorf("OTEL_TRACES_EXPORTER: is %q, must be otlp or none", exporter)
 	}
 	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") {
-		s.export = false
+		s.disabled, s.export = true, false
 	}
 	protocol := getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
 	if protocol == "" {

@@ -36,6 +36,13 @@ func (t Telemetry) OrNothing() Telemetry {
 	return t
 }
 
+// Silent reports whether nothing is recorded: neither spans nor metrics.
+func (t Telemetry) Silent() bool {
+	_, noTracer := t.Tracer.(tracenoop.TracerProvider)
+	_, noMeter := t.Meter.(metricnoop.MeterProvider)
+	return (noTracer || t.Tracer == nil) && (noMeter || t.Meter == nil)
+}
+
 // eventCarrier carries the trace context in the event's own fields, which the codec writes in the exact spelling of W3C: NATS headers are
 // case-sensitive.
 type eventCarrier struct {
