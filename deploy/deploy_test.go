@@ -323,14 +323,14 @@ func checkQuery(t *testing.T, where, query string, there map[string]map[string]b
 		maps.Copy(labels, there[name])
 	}
 	for _, m := range grouping.FindAllStringSubmatch(query, -1) {
-		for _, l := range strings.Split(m[1], ",") {
+		for l := range strings.SplitSeq(m[1], ",") {
 			if l = strings.TrimSpace(l); !labels[l] && !slices.ContainsFunc(found, rare) {
 				t.Errorf("%s: %q groups by %s; the metrics have %v", where, query, l, slices.Sorted(maps.Keys(labels)))
 			}
 		}
 	}
 	for _, m := range selector.FindAllStringSubmatch(query, -1) {
-		for _, part := range strings.Split(m[2], ",") {
+		for part := range strings.SplitSeq(m[2], ",") {
 			l, _, _ := strings.Cut(part, "=")
 			if l = strings.TrimRight(strings.TrimSpace(l), "!~"); !there[m[1]][l] && !rare(m[1]) {
 				t.Errorf("%s: %s has no label %s", where, m[1], cmp.Or(l, part))

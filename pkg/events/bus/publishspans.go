@@ -61,9 +61,9 @@ func (t tracing) publishBatch(ctx context.Context, count int, at func(i int) (st
 			continue
 		}
 		subject, ev := at(i)
-		var span trace.Span
-		each[i], span = t.produce(ctx, "create", "create", subject, ev)
+		own, span := t.produce(ctx, "create", "create", subject, ev)
 		span.End()
+		each[i] = own
 		if template == "" {
 			template = subjectTemplate(subject)
 		}

@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -143,9 +144,7 @@ func (f *fixture) publishRaw(key string, more nats.Header) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for name, values := range more {
-		header[name] = values
-	}
+	maps.Copy(header, events.Header(more))
 	f.store(&nats.Msg{Subject: f.subjects.Order(key), Header: nats.Header(header), Data: data})
 }
 
