@@ -2,7 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/tidemark/tidemark/services/analytics"
 )
@@ -63,8 +67,21 @@ func (c *latencyRun) Run(b *bench) error {
 func (f *figures) report(b *bench, file string) error {
 	b.say("| %s | %.0f | %.2f ms | %.2f ms | %.2f ms | %.2f ms | %.1f / %.1f / %.1f µs | %.0f / %.0f MiB | %.1f ms |", f.Mode, f.Rate, f.P50, f.P99, f.P999, f.Max,
 		f.CPU, f.CPUBroker, f.CPUSender, f.Memory, f.Broker, f.SlipP99)
-	b.say("%v", f.ByQuery)
+	if len(f.ByQuery) > 2 {
+		b.say("%s", f.byQuery())
+	}
 	return f.save(file)
+}
+
+// byQuery is a row with the p50 and p99 of each query.
+func (f *figures) byQuery() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(f.ByQuery)) {
+		if name != all {
+			parts = append(parts, fmt.Sprintf("%s %.1f and %.1f ms", name, f.ByQuery[name][0], f.ByQuery[name][1]))
+		}
+	}
+	return "| p50 and p99 | | " + strings.Join(parts, ", ") + " | | | | | | |"
 }
 
 func (f *figures) save(file string) error {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"math/bits"
+	"slices"
 )
 
 // id is the head of the SHA-256 of an event id. Ids come from outside: with a weaker hash a producer could make one id hide another.
@@ -95,17 +97,17 @@ func (m *memory) forget(ids []id) {
 	}
 }
 
-// all is what is remembered, in no order.
-func (m *memory) all() []remembered {
-	var all []remembered
+// groups are the ids that are remembered, by the time until when, in no order.
+func (m *memory) groups() map[int64][]id {
+	groups := make(map[int64][]id)
 	for i := range m.shards {
 		for _, r := range m.shards[i].slots {
 			if !r.empty() && r.until > m.line.gone {
-				all = append(all, r)
+				groups[r.until] = append(groups[r.until], r.id)
 			}
 		}
 	}
-	return all
+	return groups
 }
 
 // compareIDs orders by the bytes.
@@ -114,6 +116,33 @@ func compareIDs(a, b id) int {
 		return c
 	}
 	return cmp.Compare(binary.BigEndian.Uint64(a[8:]), binary.BigEndian.Uint64(b[8:]))
+}
+
+// sortedIDs are the ids by their bytes. They are hashes, so the first bits say nearly where an id belongs: what is left to sort is short, unless somebody chose ids whose hashes
+// begin alike.
+func sortedIDs(ids []id) []id {
+	width := bits.Len(uint(len(ids)))
+	part := func(h *id) uint64 { return binary.BigEndian.Uint64(h[:8]) >> (64 - width) }
+	starts := make([]int, 1<<width+1)
+	for i := range ids {
+		starts[part(&ids[i])+1]++
+	}
+	for i := range len(starts) - 1 {
+		starts[i+1] += starts[i]
+	}
+	sorted := make([]id, len(ids))
+	next := slices.Clone(starts)
+	for i := range ids {
+		p := part(&ids[i])
+		sorted[next[p]] = ids[i]
+		next[p]++
+	}
+	for i := range len(starts) - 1 {
+		if from, to := starts[i], starts[i+1]; to-from > 1 {
+			slices.SortFunc(sorted[from:to], compareIDs)
+		}
+	}
+	return sorted
 }
 
 // renew makes the table of a shard anew without what is over, and larger if it needs to be.

@@ -2,7 +2,6 @@ package window
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -83,7 +82,7 @@ func appendWindow(b []byte, w Window) []byte {
 
 func appendIDs(b []byte, ids []id) []byte {
 	b = binary.AppendUvarint(b, uint64(len(ids)))
-	for _, hash := range slices.SortedFunc(slices.Values(ids), compareIDs) {
+	for _, hash := range sortedIDs(ids) {
 		b = append(b, hash[:]...)
 	}
 	return b
@@ -91,31 +90,10 @@ func appendIDs(b []byte, ids []id) []byte {
 
 // append writes what is remembered, by the time until when.
 func (m *memory) append(b []byte) []byte {
-	all := m.all()
-	slices.SortFunc(all, func(a, b remembered) int {
-		if a.until != b.until {
-			return cmp.Compare(a.until, b.until)
-		}
-		return compareIDs(a.id, b.id)
-	})
-	groups := 0
-	for i := range all {
-		if i == 0 || all[i].until != all[i-1].until {
-			groups++
-		}
-	}
-	b = binary.AppendUvarint(b, uint64(groups)) //nolint:gosec // not negative
-	for len(all) > 0 {
-		n := 1
-		for n < len(all) && all[n].until == all[0].until {
-			n++
-		}
-		b = binary.AppendVarint(b, all[0].until)
-		b = binary.AppendUvarint(b, uint64(n))
-		for i := range all[:n] {
-			b = append(b, all[i].id[:]...)
-		}
-		all = all[n:]
+	groups := m.groups()
+	b = binary.AppendUvarint(b, uint64(len(groups)))
+	for _, until := range slices.Sorted(maps.Keys(groups)) {
+		b = appendIDs(binary.AppendVarint(b, until), groups[until])
 	}
 	return b
 }
