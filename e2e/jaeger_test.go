@@ -224,6 +224,7 @@ func journey(before ...string) [][]string {
 		append(slices.Clone(placed), "order: HTTP POST", "gateway: POST /v1/payments"),
 		append(slices.Clone(ended), "inventory: process orders.*.*", "inventory: publish stock.*.*.*"),
 		append(slices.Clone(ended), "notify: process orders.*.*", "notify: publish notices.*.*.*.*"),
+		append(slices.Clone(ended), "notify: process orders.*.*", "notify: send email"),
 		append(slices.Clone(placed[:len(placed)-3]), "notify: process orders.*.*"),
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/tidemark/tidemark/pkg/events/bus"
 	"github.com/tidemark/tidemark/pkg/events/fail"
 )
@@ -51,7 +54,7 @@ func (s *Service) tell(ctx context.Context, n news, c channel) error {
 		s.metrics.known(ctx, c.name())
 		return nil
 	}
-	o, err := c.send(ctx, n)
+	o, err := s.send(ctx, n, c)
 	if err != nil {
 		return err
 	}
@@ -62,6 +65,17 @@ func (s *Service) tell(ctx context.Context, n news, c channel) error {
 	}
 	s.metrics.told(ctx, c.name(), o)
 	return nil
+}
+
+// send is the channel's, in a span of its own: it is where notify's time goes. Its error is not told there: it may name an address.
+func (s *Service) send(ctx context.Context, n news, c channel) (outcome, error) {
+	ctx, span := s.tracer.Start(ctx, "send "+c.name(), trace.WithSpanKind(trace.SpanKindClient))
+	defer span.End()
+	o, err := c.send(ctx, n)
+	if err != nil {
+		span.SetStatus(codes.Error, "")
+	}
+	return o, err
 }
 
 // verdict makes one error of the channels' failures. While one of them may heal, the event is to be tried again: a permanent failure of one channel must not

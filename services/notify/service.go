@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
@@ -23,6 +24,7 @@ type Service struct {
 	notices  notices
 	orders   *store.Store
 	metrics  *metrics
+	tracer   trace.Tracer
 	ready    chan struct{}
 }
 
@@ -39,7 +41,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	encoder, subjects := bus.NewEncoder(deps.Registry, telemetry), deps.Topology.Subjects()
 	s := &Service{
-		js: js, ready: make(chan struct{}), orders: store.New(js, events.StreamOrders, encoder, telemetry),
+		js: js, tracer: telemetry.Tracer.Tracer("github.com/tidemark/tidemark/services/notify"), ready: make(chan struct{}), orders: store.New(js, events.StreamOrders, encoder, telemetry),
 		notices: notices{log: store.New(js, events.StreamNotices, encoder, telemetry), subjects: subjects},
 	}
 	if s.metrics, err = newMetrics(telemetry.Meter); err != nil {
