@@ -89,6 +89,8 @@ func eventTime(t *testing.T, limit int) {
 	if n, text := differences(got, want); n > 0 {
 		t.Errorf("where nothing came late, streaming differs from a batch in %d cells of %d:\n%s", n, len(want), text)
 	}
+	backfilled(t, u, facts)
+	step("backfilled")
 }
 
 // forgive leaves out the windows that some late event has missed, and sessions, of which one late event may change several.

@@ -145,6 +145,13 @@ func (p *process) awaitLine(limit time.Duration, prefix string) {
 // verb runs a verb of tidemark to its end.
 func verb(t *testing.T, args ...string) (stdout string, status int) {
 	t.Helper()
+	stdout, _, status = verbSays(t, args...)
+	return stdout, status
+}
+
+// verbSays is verb with what goes to stderr.
+func verbSays(t *testing.T, args ...string) (stdout, said string, status int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "tidemark"), args...)
@@ -156,7 +163,7 @@ func verb(t *testing.T, args ...string) (stdout string, status int) {
 		t.Fatalf("tidemark %s: %v", strings.Join(args, " "), err)
 	}
 	t.Logf("tidemark %s: exit status %d\n%s%s", strings.Join(args, " "), cmd.ProcessState.ExitCode(), out, stderr.String())
-	return string(out), cmd.ProcessState.ExitCode()
+	return string(out), stderr.String(), cmd.ProcessState.ExitCode()
 }
 
 // up is a running `tidemark up` that can be killed and started again on the same data and addresses.
