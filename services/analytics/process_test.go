@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -105,7 +106,10 @@ func (c *child) strike() {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {} // not a step further
 	case stops:
+		awake := make(chan os.Signal, 1)
+		signal.Notify(awake, syscall.SIGCONT)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		<-awake // the signal may reach another thread first, and this one would go on for a moment
 	case stalls:
 		fmt.Println("stalls")
 		pause(context.Background(), c.Stall)
@@ -183,6 +187,9 @@ func (s *shop) spawn(c child) *process {
 		p.err = p.cmd.Wait()
 	}()
 	s.tb.Cleanup(func() {
+		if s.tb.Failed() {
+			p.dump()
+		}
 		p.kill()
 		if s.tb.Failed() {
 			s.tb.Logf("child %d (%s):\n%s", n, role, p.log.String())
@@ -197,6 +204,15 @@ func (p *process) kill() {
 		_ = p.cmd.Process.Kill()
 		<-p.ended
 	})
+}
+
+// dump lets a process that still runs end with what its goroutines do.
+func (p *process) dump() {
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+	select {
+	case <-p.ended:
+	case <-time.After(5 * time.Second):
+	}
 }
 
 // stop lets the process end cleanly.
