@@ -411,7 +411,7 @@ func (s *shop) awaitAllBy(c child) {
 	j := newJournal(s.js, s.subjects)
 	eventstest.Eventually(s.tb, 3*patience, "what was held is out", func() bool {
 		rec, _, err := j.last(s.tb.Context())
-		return err == nil && !slices.ContainsFunc(rec.Queries, func(q queryRecord) bool { return q.Mode.batched() || q.Cut < q.Sequence })
+		return err == nil && !slices.ContainsFunc(rec.Queries, func(q queryRecord) bool { return q.Cut < q.Sequence })
 	})
 	p.stop()
 }
