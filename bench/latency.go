@@ -52,7 +52,10 @@ func (c *latencyCmd) measure(ctx context.Context, d *driver) ([]time.Duration, e
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		go d.place(ctx, func(err error) { results <- result{time.Since(due), err} })
+		go func() {
+			err := d.place(ctx)
+			results <- result{time.Since(due), err}
+		}()
 	}
 	times := make([]time.Duration, 0, n)
 	for range n {

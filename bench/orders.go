@@ -152,7 +152,7 @@ func newRig(ctx context.Context) (_ *rig, err error) {
 		return nil, err
 	}
 	r.stop = stop
-	if r.driver, err = newDriver(ctx, api, r.nats.url); err != nil {
+	if r.driver, err = newDriver(ctx, api); err != nil {
 		return nil, err
 	}
 	body, err := examplePayload()
@@ -166,9 +166,6 @@ func newRig(ctx context.Context) (_ *rig, err error) {
 func (r *rig) close() {
 	if r.plain != nil {
 		r.plain.close()
-	}
-	if r.driver != nil {
-		r.driver.close()
 	}
 	r.stop()
 	if r.nats != nil {
