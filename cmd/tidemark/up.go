@@ -46,6 +46,8 @@ func (c *upCmd) Run(a *app) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", program.ErrUsage, err)
 	}
+	provider.OwnProcess()
+	defer program.Flush(provider)
 	s, err := system.New(system.Config{
 		HTTP: c.HTTP, Dir: c.Data, NATSURL: c.NATS, NATSAddr: c.NATSAddr, Replicas: c.Replicas,
 		GatewayAddr: c.Gateway, AdminAddr: c.Admin, MailAddr: c.SMTP, Without: c.Without, At: c.At, OrderDeadline: c.OrderDeadline, Analytics: counting, AnalyticsLine: c.Flags.Line(),

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -127,11 +126,12 @@ func RunService(spec ServiceSpec) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
+	provider.OwnProcess()
 	tel, err := provider.Service(ctx, spec.Name)
 	if err != nil {
 		return err
 	}
-	defer flush(provider, tel.Logger)
+	defer Flush(provider)
 
 	nc, err := Connect(spec.Common.NATS, spec.Name, tel.Logger)
 	if err != nil {
@@ -191,10 +191,11 @@ func environment(ctx context.Context, nc *nats.Conn, service string, tel bus.Tel
 	return Env{NATS: nc, Topology: topology, Registry: registry, Telemetry: tel}, nil
 }
 
-func flush(provider *telemetry.Provider, log *slog.Logger) {
+// Flush sends what spans are still here, in a second at most.
+func Flush(provider *telemetry.Provider) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := provider.Stop(ctx); err != nil {
-		log.Warn("telemetry was not flushed", "error", err)
+		provider.Logger().Warn("telemetry was not flushed", "error", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/sdk/metric"
@@ -63,6 +64,12 @@ func New(cfg Config) (*Provider, error) {
 		return nil, err
 	}
 	return &Provider{logger: slog.New(withTrace{handler}), registry: registry, settings: settings, made: make(map[string]bus.Telemetry)}, nil
+}
+
+// OwnProcess lets what the SDK has to complain about, such as a collector that does not answer, come out as log lines. It is for programs, since the SDK has one place for that in a
+// process.
+func (p *Provider) OwnProcess() {
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { p.logger.Warn("telemetry", "error", err) }))
 }
 
 // Logger is the process's logger.

@@ -3,9 +3,11 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -183,6 +185,83 @@ func TestTracesOfOtherClients(t *testing.T) {
 			t.Errorf("%s: joined %t, want %t (parent %s of %s)", key, joined, wanted, p.Parent.SpanID(), p.SpanContext.TraceID())
 		}
 	}
+}
+
+// TestWhatIsComputedBeginsATrace: a result of many events is linked to where it was computed, and in a trace of its own.
+func TestWhatIsComputedBeginsATrace(t *testing.T) {
+	t.Parallel()
+	s := newSpans(t)
+	p := bus.NewPublishSpans(bus.Telemetry{Tracer: s.provider})
+	ctx, batch := s.provider.Tracer("test").Start(t.Context(), "process")
+	own, span := p.Derived(ctx, events.StreamWindows, 3)
+	p.End(span, nil, "")
+	encoder := bus.NewEncoder(registry(t), bus.Telemetry{Tracer: s.provider})
+	ev, err := events.New("/test", events.TypeOrderCancelled, "k", time.Now(), events.OrderCancelled{OrderID: "k", CustomerID: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := encoder.Encode(own, "x", ev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := s.named("publish WINDOWS")[0]
+	if got.Parent.IsValid() || len(got.Links) != 1 || got.Links[0].SpanContext.SpanID() != batch.SpanContext().SpanID() || value(got, "messaging.batch.message_count") != "3" {
+		t.Errorf("parent %s, links %v", got.Parent.SpanID(), got.Links)
+	}
+	if !strings.Contains(m.Header.Get("traceparent"), got.SpanContext.TraceID().String()) {
+		t.Errorf("the result carries %q", m.Header.Get("traceparent"))
+	}
+	if _, none := p.Derived(t.Context(), events.StreamWindows, 3); none.IsRecording() {
+		t.Error("a span of what nobody traces")
+	}
+}
+
+// TestLogLinesNameTheirEvent: id, key, group, attempt and trace; not the payload.
+func TestLogLinesNameTheirEvent(t *testing.T) {
+	t.Parallel()
+	s := newSpans(t)
+	f := newFixture(t, 1, single)
+	ev := f.event("k")
+	if _, err := f.publisher(bus.Telemetry{Tracer: s.provider}).Publish(t.Context(), f.subjects.Order("k"), ev); err != nil {
+		t.Fatal(err)
+	}
+	logs := &lines{}
+	deps := f.deps(f.js)
+	deps.Telemetry.Tracer, deps.Telemetry.Logger = s.provider, slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	f.joinOn(bus.GroupConfig{Handler: func(context.Context, bus.Delivery) error { return nil }}, deps)
+	var line string
+	eventstest.Eventually(t, 20*time.Second, "a line of the event", func() bool { line = logs.with(`"msg":"handled"`); return line != "" })
+	for _, want := range []string{`"level":"DEBUG"`, `"event_id":"` + ev.ID + `"`, `"key":"k"`, `"group":"readers"`, `"attempt":1`, `"type":"` + ev.Type + `"`} {
+		if !strings.Contains(line, want) {
+			t.Errorf("%s is not in %s", want, line)
+		}
+	}
+	if strings.Contains(line, "customer") {
+		t.Errorf("the payload is in %s", line)
+	}
+}
+
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, string(p))
+	return len(p), nil
+}
+
+func (l *lines) with(text string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.all {
+		if strings.Contains(line, text) {
+			return line
+		}
+	}
+	return ""
 }
 
 // TestSpansOfALog: one live event is handled in its trace, several together in a trace of their own that leads to all.
