@@ -135,6 +135,14 @@ func TestLateCommands(t *testing.T) {
 	s.stop(t)
 }
 
+// TestClockCommands does the same with a clock that runs ahead.
+func TestClockCommands(t *testing.T) {
+	t.Parallel()
+	s := up(t, build(t))
+	s.page(t, "docs/how-to/clock-runs-ahead.md")
+	s.stop(t)
+}
+
 // TestTraceCommands does the same with the journeys of an order of each kind.
 func TestTraceCommands(t *testing.T) {
 	t.Parallel()
