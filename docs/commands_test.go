@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -82,26 +83,29 @@ func curl(args []string, out io.Writer) error {
 	return err
 }
 
-// block is a fenced shell block that is marked as a test, and what must stand in its output.
+// block is a fenced shell block that is marked as a test, and what must stand in its output. One that watches runs beside those behind it, as in a terminal of
+// its own, until what is expected of it has come.
 type block struct {
 	name, script string
 	expect       []string
+	watches      bool
 }
 
-var fence = regexp.MustCompile("(?ms)^```(\\w+)(?: (test|expect)=([a-z0-9-]+))?\n(.*?)^```$")
+var fence = regexp.MustCompile("(?ms)^```(\\w+)(?: (test|watch|expect)=([a-z0-9-]+))?\n(.*?)^```$")
 
 func blocks(t *testing.T, page, text string) []block {
 	t.Helper()
 	var out []block
 	for _, m := range fence.FindAllStringSubmatch(text, -1) {
 		switch m[2] {
-		case "test":
-			out = append(out, block{name: m[3], script: m[4]})
+		case "test", "watch":
+			out = append(out, block{name: m[3], script: m[4], watches: m[2] == "watch"})
 		case "expect":
-			if len(out) == 0 || out[len(out)-1].name != m[3] {
+			at := slices.IndexFunc(out, func(b block) bool { return b.name == m[3] })
+			if at < 0 || at < len(out)-1 && !out[at].watches {
 				t.Fatalf("%s: expect=%s does not follow test=%s", page, m[3], m[3])
 			}
-			out[len(out)-1].expect = strings.Split(strings.TrimSpace(m[4]), "\n")
+			out[at].expect = strings.Split(strings.TrimSpace(m[4]), "\n")
 		}
 	}
 	return out
@@ -160,6 +164,10 @@ func (s *running) page(t *testing.T, page string) {
 	}
 	for _, b := range marked {
 		began := time.Now()
+		if b.watches {
+			defer s.watch(t, page, b)()
+			continue
+		}
 		output := s.run(t, b.script)
 		// What happens behind an answer (a mail) takes a moment: what only reads is tried again, as a reader would.
 		for b.reads() && !holds(output, b.expect) && time.Since(began) < patience {
@@ -172,10 +180,53 @@ func (s *running) page(t *testing.T, page string) {
 	}
 }
 
+// watch starts a block that does not end by itself. What it returns waits for what is expected of it, and ends it.
+func (s *running) watch(t *testing.T, page string, b block) (end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	name, args, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(b.script), "go run ./cmd/"), " ")
+	command := exec.CommandContext(ctx, filepath.Join(s.bin, name), strings.Fields(args)...) // no shell: what it starts would outlive it
+	command.Env = append(clean(os.Environ()), "TIDEMARK_URL="+s.api)
+	out, err := command.StdoutPipe()
+	if err == nil {
+		err = command.Start()
+	}
+	if err != nil {
+		t.Fatalf("%s, watch=%s: %v", page, b.name, err)
+	}
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for scanner := bufio.NewScanner(out); scanner.Scan(); {
+			lines <- scanner.Text()
+		}
+	}()
+	return func() {
+		limit := time.After(patience)
+		output := ""
+		for waiting := true; waiting && !holds(output, b.expect); {
+			select {
+			case line, more := <-lines:
+				output += line + "\n"
+				waiting = more
+			case <-limit:
+				waiting = false
+			}
+		}
+		cancel()
+		for range lines { // to its end
+		}
+		_ = command.Wait() // it was killed
+		if !holds(output, b.expect) {
+			t.Errorf("%s, watch=%s: the output does not hold all of %q:\n%s", page, b.name, b.expect, output)
+		}
+	}
+}
+
 const patience = 10 * time.Second
 
 func (b block) reads() bool {
-	return !strings.Contains(b.script, "curl -s -X") && !strings.Contains(b.script, "tidemark load") && !strings.Contains(b.script, "tidemark replay") && !strings.Contains(b.script, "dlq replay") && !strings.Contains(b.script, "projections swap")
+	return !strings.Contains(b.script, "curl -s -X") && !strings.Contains(b.script, "tidemark load") && !strings.Contains(b.script, "tidemark backfill") && !strings.Contains(b.script, "tidemark replay") && !strings.Contains(b.script, "dlq replay") && !strings.Contains(b.script, "projections swap")
 }
 
 func holds(output string, expect []string) bool {
@@ -314,7 +365,9 @@ func up(t *testing.T, bin string, args ...string) *running {
 	t.Helper()
 	s := &running{bin: bin}
 	dir := t.TempDir()
-	args = append([]string{"up", "--http", "127.0.0.1:0", "--data", filepath.Join(dir, "data")}, args...)
+	args = append([]string{ // any port: a usual one is free for one of several at once
+		"up", "--http", "127.0.0.1:0", "--nats-addr", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--smtp", "127.0.0.1:0", "--data", filepath.Join(dir, "data"),
+	}, args...)
 	s.command = exec.CommandContext(t.Context(), filepath.Join(bin, "tidemark"), args...)
 	s.command.Dir = dir
 	s.command.Env = clean(os.Environ())

@@ -87,3 +87,16 @@ func TestALetterOfAnalytics(t *testing.T) {
 		t.Errorf("with a letter: got %+v, want both waiting", r)
 	}
 }
+
+// A backfill puts an order that came late into its window, and the query still says that it was late. Without a backfill a window has no order that was not counted.
+func TestALateOrderThatWasBackfilled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.story()
+	w.change(func() { w.broken.late, w.broken.uncounted, w.broken.timing = 1, 1, timingBackfill })
+	onlyBroken(t, w.check(), 0, "")
+	w.change(func() { w.broken.timing = "on_time" })
+	if r := w.check()[8]; r.Broken != 2 {
+		t.Errorf("without a backfill: got %+v, want the queries of orders and revenue broken", r)
+	}
+}

@@ -54,6 +54,8 @@ type world struct {
 		ordersDigest, stockDigest string
 		lost                      int64 // orders that no query counts
 		late, minute, value       int64
+		uncounted                 int64  // of the late ones, those that are in windows all the same
+		timing                    string // of the windows
 		down, gatewayDown         bool
 	}
 }
@@ -406,7 +408,7 @@ func (w *world) queries(rw http.ResponseWriter) {
 	n := int64(len(w.orders)) - w.broken.lost
 	p := client.Projection{Name: "windows", Position: w.position(events.StreamTimeline)}
 	for _, q := range []string{queryOrders, queryRevenue} {
-		p.Queries = append(p.Queries, client.QueryCounts{Query: q, Read: n, Counted: n, Late: w.broken.late})
+		p.Queries = append(p.Queries, client.QueryCounts{Query: q, Read: n, Counted: n - w.broken.uncounted, Late: w.broken.late})
 	}
 	p.Queries = append(p.Queries, client.QueryCounts{Query: "clicks-per-minute", Read: 3, Counted: 1, Late: 1, Duplicates: 1})
 	_ = json.NewEncoder(rw).Encode(p)
@@ -415,7 +417,7 @@ func (w *world) queries(rw http.ResponseWriter) {
 func (w *world) windows(rw http.ResponseWriter, query string) {
 	items := []client.Window{}
 	for minute, n := range w.minutes {
-		item := client.Window{Query: query, Start: minute.Add(time.Duration(w.broken.minute) * time.Minute), Value: n - w.broken.lost, Count: n - w.broken.lost}
+		item := client.Window{Query: query, Timing: w.broken.timing, Start: minute.Add(time.Duration(w.broken.minute) * time.Minute), Value: n - w.broken.lost, Count: n - w.broken.lost}
 		if query == queryRevenue {
 			item.Key, item.Value = "GBP", w.broken.value
 			for _, o := range w.orders {
