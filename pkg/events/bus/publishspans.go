@@ -53,17 +53,18 @@ func (t tracing) publish(ctx context.Context, subject string, ev *events.Event) 
 
 // publishBatch makes one span an event, which is over at once, and starts that of the batch.
 func (t tracing) publishBatch(ctx context.Context, count int, at func(i int) (string, *events.Event)) ([]context.Context, trace.Span) {
-	each := make([]context.Context, count)
+	each := make([]context.Context, 0, count)
 	var links []trace.Link
 	template := ""
-	for i := range each {
-		if each[i] = ctx; t.silent {
+	for i := range count {
+		if t.silent {
+			each = append(each, ctx)
 			continue
 		}
 		subject, ev := at(i)
 		own, span := t.produce(ctx, "create", "create", subject, ev)
 		span.End()
-		each[i] = own
+		each = append(each, own)
 		if template == "" {
 			template = subjectTemplate(subject)
 		}
