@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net"
@@ -148,5 +149,39 @@ func TestStopDoesNotWaitForUnusedConnections(t *testing.T) {
 	}
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("stopped after %s", took)
+	}
+}
+
+// sick is ready and does not do its work.
+type sick struct{ err error }
+
+func (s sick) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (s sick) Ready() <-chan struct{}        { return run.Closed() }
+func (s sick) Healthy() error                { return s.err }
+
+// What was ready once and stands still is not ready: whoever asks is told why, also where the part was made late.
+func TestReadyzSaysWhatStandsStill(t *testing.T) {
+	t.Parallel()
+	boot := run.NewBoot(func(context.Context) (run.Component, error) { return sick{errors.New("the log is another one")}, nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- boot.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	<-boot.Ready()
+	for _, c := range []struct {
+		part run.Component
+		want int
+	}{{sick{}, http.StatusOK}, {sick{errors.New("the log is another one")}, http.StatusServiceUnavailable}, {boot, http.StatusServiceUnavailable}} {
+		s := serve(t, run.Part{Name: "part", Component: c.part})
+		s.Open()
+		status, _, body := do(t, http.MethodGet, s.URL()+"/readyz", nil)
+		if status != c.want || c.want != http.StatusOK && !strings.Contains(body, "the log is another one") {
+			t.Errorf("%d %s, want %d", status, body, c.want)
+		}
 	}
 }
