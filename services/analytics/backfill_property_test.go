@@ -158,3 +158,37 @@ func TestBackfillOfLateEventsWithoutKeys(t *testing.T) {
 		t.Errorf("%q, %t, %v", key, known, err)
 	}
 }
+
+// What a micro-batch holds back is not out: a backfill leaves such windows alone until it is.
+func TestBackfillWaitsForWhatIsHeldBack(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, eventstest.Start)
+	cfg := plain()
+	cfg.Queries = everyKind()
+	cfg.Settings = map[string]Settings{"session": {Bound: time.Minute, Mode: Mode{Events: 6}}}
+	in := s.start(cfg)
+	for i, at := range []string{"07:00:00", "07:30:00", "08:00:00", "08:30:00", "07:59:00"} { // the last one belongs to the session of 08:00, which is gone
+		s.place(fmt.Sprint(i), "2010-12-01T"+at+"Z", []string{"EUR", "GBP", "GBP", "EUR", "GBP"}[i], 1)
+	}
+	in.awaitRead("session", 5)
+	b := s.newBackfillOf(in)
+	sessions := func() (all []window.Result) {
+		got, _ := s.results()
+		for at, r := range got {
+			if at.query == "session" {
+				all = append(all, r)
+			}
+		}
+		return all
+	}
+	if r := b.must(t, false)["session"]; r.Published+r.Retracted != 0 || r.Pending != 1 || len(sessions()) != 0 {
+		t.Errorf("nothing is out, and a backfill did %+v: %+v", r, sessions())
+	}
+	s.place("5", "2010-12-01T09:00:00Z", "EUR", 1) // the sixth: what was held back comes out
+	in.awaitRead("session", 6)
+	if r := b.must(t, false)["session"]; r.Published != 1 || r.Retracted != 1 {
+		t.Errorf("%+v", r)
+	}
+	got, _ := s.results()
+	sameWindows(t, got, s.batch(b.plan), time.Date(2010, 12, 1, 8, 31, 0, 0, time.UTC))
+}
