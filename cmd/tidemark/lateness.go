@@ -79,6 +79,9 @@ func printLateness(a *app, l *client.Lateness) error {
 		return err
 	}
 	target := fmt.Sprintf("%s on time and %s before a backfill", percent(l.Target.OnTime), percent(l.Target.Final))
+	if l.Target.Final < 1 && float64(l.Events)*(1-l.Target.Final) < 1 {
+		fmt.Fprintf(a.stdout, "%d events are few for that: %s leaves out one in %.0f\n", l.Events, percent(l.Target.Final), 1/(1-l.Target.Final))
+	}
 	if l.Reached {
 		fmt.Fprintf(a.stdout, "advised is the least wait that gives %s; nothing changes by it\n", target)
 		return nil
