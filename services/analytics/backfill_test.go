@@ -137,8 +137,11 @@ func sameWindows(tb testing.TB, got, want map[windowPlace]window.Result, before 
 // history places n orders of an hour of 2010 after one that is dated now: all of them are late.
 func (s *shop) history(n int) {
 	s.tb.Helper()
+	before := s.inTimeline()
 	s.place("now", time.Now().UTC().Format(time.RFC3339), "GBP", 1)
 	s.click("now", "guest", time.Now())
+	// TIMELINE may take the click behind the orders, and sessions wait for both streams.
+	eventstest.Eventually(s.tb, patience, "both are in TIMELINE", func() bool { return s.inTimeline() == before+2 })
 	start := time.Date(2010, 12, 1, 8, 0, 0, 0, time.UTC)
 	for i := range n {
 		at := start.Add(time.Duration(i*37%3600) * time.Second)
