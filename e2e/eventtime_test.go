@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -145,19 +144,7 @@ func hasty(t *testing.T, url string, at time.Time) (orders []fact) {
 	for i := range 6 {
 		f := fact{at: at.Add(time.Duration(i) * 1500 * time.Millisecond), who: "hasty", total: 250, units: map[string]int64{"MUG": 1}}
 		body := fmt.Sprintf(`{"customer":"hasty","currency":"GBP","placed_at":%q,"lines":[{"sku":"MUG","quantity":1,"unit_price":"2.50"}]}`, f.at.Format(time.RFC3339Nano))
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/v1/orders", bytes.NewBufferString(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", "application/json")
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = res.Body.Close()
-		if res.StatusCode != http.StatusAccepted {
-			t.Fatalf("an order is answered %d", res.StatusCode)
-		}
+		send(t, http.MethodPost, url+"/v1/orders", body, http.StatusAccepted)
 		orders = append(orders, f)
 	}
 	return orders

@@ -36,19 +36,7 @@ func causes(t *testing.T, url string) map[string][]cause {
 
 func put(t *testing.T, url, body string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		t.Fatalf("PUT %s: %d", url, res.StatusCode)
-	}
+	send(t, http.MethodPut, url, body, http.StatusOK)
 }
 
 // TestPoison is the way from poison to nothing left: a load with poison of two causes, one line a cause, the cause repaired outside, a replay that empties it, and the

@@ -227,6 +227,24 @@ func freeAddr(t *testing.T) string {
 // lastPort is a counter, so that no two tests of this process are given the same port.
 var lastPort atomic.Int64
 
+// send sends JSON to the API, which must answer with the status want.
+func send(t *testing.T, method, url, body string, want int) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != want {
+		t.Fatalf("%s %s: %d, want %d", method, url, res.StatusCode, want)
+	}
+}
+
 // get reads JSON from the API into v and returns the status.
 func get(t *testing.T, url string, v any) int {
 	t.Helper()

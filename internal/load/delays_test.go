@@ -197,19 +197,7 @@ func TestLateAndTwice(t *testing.T) {
 // copies compares what is stored past the API with what went through it.
 func copies(t *testing.T, server *eventstest.Server, byID map[string]events.Event) {
 	t.Helper()
-	stream, err := server.JetStream().Stream(t.Context(), events.StreamClicks)
-	if err != nil {
-		t.Fatal(err)
-	}
-	state := stream.CachedInfo().State
-	if state.Msgs != 180 {
-		t.Errorf("%d copies are stored, want 180", state.Msgs)
-	}
-	for n := state.FirstSeq; n <= state.LastSeq; n++ {
-		m, err := stream.GetMsg(t.Context(), n)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, m := range storedClicks(t, server, 180) {
 		stored, err := events.Decode(events.Header(m.Header), m.Data)
 		if err != nil {
 			t.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
@@ -40,19 +42,7 @@ func TestPoison(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := server.JetStream().Stream(t.Context(), events.StreamClicks)
-	if err != nil {
-		t.Fatal(err)
-	}
-	state := stream.CachedInfo().State
-	if state.Msgs != 20 {
-		t.Errorf("%d clicks are stored, want 20", state.Msgs)
-	}
-	for n := state.FirstSeq; n <= state.LastSeq; n++ {
-		m, err := stream.GetMsg(t.Context(), n)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, m := range storedClicks(t, server, 20) {
 		ev, err := registry.Decode(events.Header(m.Header), m.Data)
 		if err == nil {
 			err = registry.Validate(&ev)
@@ -62,13 +52,32 @@ func TestPoison(t *testing.T) {
 		}
 	}
 	again, _ := mustRun(t, cfg)
-	stream, err = server.JetStream().Stream(t.Context(), events.StreamClicks)
+	storedClicks(t, server, 20) // none twice
+	if again.PoisonMail != 20 || again.PoisonClicks != 20 {
+		t.Errorf("the same again: %+v, want the same numbers", again)
+	}
+}
+
+// storedClicks are the messages of CLICKS, which must be as many as want.
+func storedClicks(t *testing.T, server *eventstest.Server, want int) []*jetstream.RawStreamMsg {
+	t.Helper()
+	stream, err := server.JetStream().Stream(t.Context(), events.StreamClicks)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again.PoisonMail != 20 || again.PoisonClicks != 20 || stream.CachedInfo().State.Msgs != 20 {
-		t.Errorf("the same again: %+v, %d stored; want the same numbers, nothing stored twice", again, stream.CachedInfo().State.Msgs)
+	state := stream.CachedInfo().State
+	if state.Msgs != uint64(want) { //nolint:gosec // a count
+		t.Errorf("%d clicks are stored, want %d", state.Msgs, want)
 	}
+	var all []*jetstream.RawStreamMsg
+	for n := state.FirstSeq; n <= state.LastSeq; n++ {
+		m, err := stream.GetMsg(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, m)
+	}
+	return all
 }
 
 func TestPoisonIsSpreadEvenly(t *testing.T) {
