@@ -6,16 +6,18 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemark/tidemark/e2e/batch"
 )
 
 // backfilled runs a backfill and returns how many results it published; each query must be as a batch over the facts afterwards, and a second run must do nothing.
-func backfilled(t *testing.T, u *up, facts []fact) {
+func backfilled(t *testing.T, u *up, facts []batch.Fact) {
 	t.Helper()
 	if n := runBackfill(t, u); n == 0 {
 		t.Error("a backfill publishes nothing: the test shows nothing")
 	}
-	got, want := answers(t, results(t, u).windows), batch(facts)
-	if n, text := differences(got, want); n > 0 {
+	got, want := answers(t, results(t, u).windows), batch.Of(facts)
+	if n, text := batch.Differences(got, want); n > 0 {
 		t.Errorf("after a backfill, %d cells of %d differ from a batch:\n%s", n, len(want), text)
 	}
 	if n := runBackfill(t, u); n != 0 {
@@ -75,15 +77,15 @@ func TestLoadAfterAnOrderOfNow(t *testing.T) {
 	loadHistory(t, u, file, limit, len(orders), refused)
 	// The newest windows, of today, come out when their time has come: here it is compared what is over.
 	runBackfill(t, u)
-	got, want := answers(t, results(t, u).windows), batch(append(orders, now...))
-	for _, set := range []map[cell]answer{got, want} {
+	got, want := answers(t, results(t, u).windows), batch.Of(append(orders, now...))
+	for _, set := range []map[batch.Cell]batch.Answer{got, want} {
 		for c := range set {
-			if c.end > now[0].at.Add(-time.Hour).UnixMilli() {
+			if c.End > now[0].At.Add(-time.Hour).UnixMilli() {
 				delete(set, c)
 			}
 		}
 	}
-	if n, text := differences(got, want); n > 0 {
+	if n, text := batch.Differences(got, want); n > 0 {
 		t.Errorf("after a backfill, %d cells of %d differ from a batch:\n%s", n, len(want), text)
 	}
 	if n := runBackfill(t, u); n != 0 {

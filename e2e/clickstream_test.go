@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/e2e/batch"
 )
 
 // clickstream stores clicks beside a load. It is a plain client: it knows subjects, headers and bytes, and sets no message id, so the broker stores whatever it is
@@ -26,14 +28,14 @@ type clickstream struct {
 }
 
 type click struct {
-	fact
+	batch.Fact
 	id  string
 	due time.Time
 }
 
 // clicksOf makes clicks of the customers of orders, around the times of their orders, in the order in which they arrive: delayed as much as the orders are. The second
 // copy of a click takes a way of its own.
-func clicksOf(orders []fact, n int, seed uint64) (facts []fact, arriving []click) {
+func clicksOf(orders []batch.Fact, n int, seed uint64) (facts []batch.Fact, arriving []click) {
 	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // reproducible on purpose
 	delay := func() time.Duration {
 		seconds := 0.2 * random.ExpFloat64()
@@ -46,14 +48,14 @@ func clicksOf(orders []fact, n int, seed uint64) (facts []fact, arriving []click
 	}
 	for i := range n {
 		order := orders[random.IntN(len(orders))]
-		c := click{id: fmt.Sprintf("click-%d", i), fact: fact{
-			at: order.at.Add(time.Duration(random.Int64N(int64(2*time.Hour))) - time.Hour).Truncate(time.Millisecond), who: order.who, page: fmt.Sprintf("/p/%d", random.IntN(20)),
+		c := click{id: fmt.Sprintf("click-%d", i), Fact: batch.Fact{
+			At: order.At.Add(time.Duration(random.Int64N(int64(2*time.Hour))) - time.Hour).Truncate(time.Millisecond), Who: order.Who, Page: fmt.Sprintf("/p/%d", random.IntN(20)),
 		}}
-		if random.IntN(4) == 0 || strings.HasPrefix(c.who, guest) {
-			c.who = fmt.Sprintf("visitor-%d", random.IntN(50))
+		if random.IntN(4) == 0 || strings.HasPrefix(c.Who, batch.Guest) {
+			c.Who = fmt.Sprintf("visitor-%d", random.IntN(50))
 		}
-		facts = append(facts, c.fact)
-		c.due = c.at.Add(delay())
+		facts = append(facts, c.Fact)
+		c.due = c.At.Add(delay())
 		arriving = append(arriving, c)
 		if i%100 == 0 {
 			c.due = c.due.Add(delay())
@@ -91,14 +93,14 @@ func (s *clickstream) until(at time.Time) {
 	for len(s.waiting) > 0 && !s.waiting[0].due.After(at) && s.err == nil {
 		c := s.waiting[0]
 		s.waiting = s.waiting[1:]
-		m := nats.NewMsg("clicks." + c.who)
+		m := nats.NewMsg("clicks." + c.Who)
 		for name, value := range map[string]string{
-			"ce-specversion": "1.0", "ce-id": c.id, "ce-source": "/plain", "ce-type": "shop.page.clicked.v1", "ce-time": c.at.Format(time.RFC3339Nano),
+			"ce-specversion": "1.0", "ce-id": c.id, "ce-source": "/plain", "ce-type": "shop.page.clicked.v1", "ce-time": c.At.Format(time.RFC3339Nano),
 			"content-type": "application/json",
 		} {
 			m.Header.Set(name, value)
 		}
-		m.Data = fmt.Appendf(nil, `{"user":%q,"page":%q,"platform":"web"}`, c.who, c.page)
+		m.Data = fmt.Appendf(nil, `{"user":%q,"page":%q,"platform":"web"}`, c.Who, c.Page)
 		_, s.err = s.js.PublishMsgAsync(m)
 	}
 }

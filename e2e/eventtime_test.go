@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidemark/tidemark/e2e/batch"
 	"github.com/tidemark/tidemark/internal/natsd"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
@@ -42,7 +43,7 @@ func eventTime(t *testing.T, limit int) {
 		t.Fatalf("load says %+v (exit status %d), want %d placed and %d refused", s, status, len(orders), refused)
 	}
 	step("loaded")
-	facts := slices.Concat(orders, hasty(t, u.url, orders[len(orders)/2].at), clicks)
+	facts := slices.Concat(orders, hasty(t, u.url, orders[len(orders)/2].At), clicks)
 	clickstream.finish(t)
 
 	nOrders := len(facts) - len(clicks)
@@ -55,8 +56,8 @@ func eventTime(t *testing.T, limit int) {
 	}
 	newest := map[bool]time.Time{} // by whether it is an order
 	for _, f := range facts {
-		if f.at.After(newest[f.isOrder()]) {
-			newest[f.isOrder()] = f.at
+		if f.At.After(newest[f.IsOrder()]) {
+			newest[f.IsOrder()] = f.At
 		}
 	}
 	awaitStandings(t, u, "everything is read, and silence has brought every watermark to the newest event", func(q standing) bool {
@@ -83,9 +84,9 @@ func eventTime(t *testing.T, limit int) {
 	step("all over")
 	all := results(t, u)
 	t.Logf("all over: %v, %d late", timings(t, all.windows), len(all.late))
-	got, want := answers(t, all.windows), batch(facts)
+	got, want := answers(t, all.windows), batch.Of(facts)
 	forgive(t, all.late, got, want)
-	if n, text := differences(got, want); n > 0 {
+	if n, text := batch.Differences(got, want); n > 0 {
 		t.Errorf("where nothing came late, streaming differs from a batch in %d cells of %d:\n%s", n, len(want), text)
 	}
 	backfilled(t, u, facts)
@@ -93,9 +94,9 @@ func eventTime(t *testing.T, limit int) {
 }
 
 // forgive leaves out the windows that some late event has missed, and sessions, of which one late event may change several.
-func forgive(t *testing.T, late []stored, sets ...map[cell]answer) {
+func forgive(t *testing.T, late []stored, sets ...map[batch.Cell]batch.Answer) {
 	t.Helper()
-	missed := make(map[cell]bool)
+	missed := make(map[batch.Cell]bool)
 	for _, m := range late {
 		var l struct {
 			Query  string
@@ -105,12 +106,12 @@ func forgive(t *testing.T, late []stored, sets ...map[cell]answer) {
 			t.Fatal(err)
 		}
 		for _, w := range l.Missed {
-			missed[cell{l.Query, "", w.Start.UnixMilli(), w.End.UnixMilli()}] = true
+			missed[batch.Cell{Query: l.Query, Start: w.Start.UnixMilli(), End: w.End.UnixMilli()}] = true
 		}
 	}
 	for _, set := range sets {
-		maps.DeleteFunc(set, func(c cell, _ answer) bool {
-			return c.query == "customer-sessions" || missed[cell{c.query, "", c.start, c.end}]
+		maps.DeleteFunc(set, func(c batch.Cell, _ batch.Answer) bool {
+			return c.Query == "customer-sessions" || missed[batch.Cell{Query: c.Query, Start: c.Start, End: c.End}]
 		})
 	}
 }
@@ -139,11 +140,11 @@ func waits(t *testing.T) string {
 }
 
 // hasty places six orders of one customer within ten seconds of event time: the file's times are whole minutes, so nobody in it is so fast.
-func hasty(t *testing.T, url string, at time.Time) (orders []fact) {
+func hasty(t *testing.T, url string, at time.Time) (orders []batch.Fact) {
 	t.Helper()
 	for i := range 6 {
-		f := fact{at: at.Add(time.Duration(i) * 1500 * time.Millisecond), who: "hasty", total: 250, units: map[string]int64{"MUG": 1}}
-		body := fmt.Sprintf(`{"customer":"hasty","currency":"GBP","placed_at":%q,"lines":[{"sku":"MUG","quantity":1,"unit_price":"2.50"}]}`, f.at.Format(time.RFC3339Nano))
+		f := batch.Fact{At: at.Add(time.Duration(i) * 1500 * time.Millisecond), Who: "hasty", Total: 250, Units: map[string]int64{"MUG": 1}}
+		body := fmt.Sprintf(`{"customer":"hasty","currency":"GBP","placed_at":%q,"lines":[{"sku":"MUG","quantity":1,"unit_price":"2.50"}]}`, f.At.Format(time.RFC3339Nano))
 		send(t, http.MethodPost, url+"/v1/orders", body, http.StatusAccepted)
 		orders = append(orders, f)
 	}

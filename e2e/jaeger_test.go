@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemark/tidemark/e2e/suite"
+	"github.com/tidemark/tidemark/e2e/target"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
 
@@ -144,29 +146,6 @@ func (j *jaeger) spans(behind string) (out []span) {
 	return out
 }
 
-// path walks from parent to child along services and names, and returns the spans on the way. What receives or handles a live event is child and link of its producer.
-func path(spans []span, steps ...string) ([]span, error) {
-	var way []span
-	for i, step := range steps {
-		at := slices.IndexFunc(spans, func(s span) bool {
-			switch {
-			case s.String() != step:
-				return false
-			case i == 0:
-				return s.Parent == ""
-			case strings.HasPrefix(s.Name, "process ") && !s.linked(way[i-1]):
-				return false
-			}
-			return s.Parent == way[i-1].SpanID && s.TraceID == way[i-1].TraceID
-		})
-		if at < 0 {
-			return nil, fmt.Errorf("no %q under %v", step, way)
-		}
-		way = append(way, spans[at])
-	}
-	return way, nil
-}
-
 // placeTraced places an order and returns its id and its trace, which the answer names.
 func placeTraced(t *testing.T, api, body string) (id, trace string) {
 	t.Helper()
@@ -193,7 +172,6 @@ func placeTraced(t *testing.T, api, body string) (id, trace string) {
 }
 
 const (
-	orderBody  = `{"customer":"c1","email":"c1@customers.example","currency":"EUR","lines":[{"sku":"TEAPOT","quantity":1,"unit_price":"12.50"}]}`
 	poisonBody = `{"customer":"c2","email":"c2@customers.example","currency":"EUR","lines":[{"sku":"POISON APPLE","quantity":1,"unit_price":"0.85"}]}`
 )
 
@@ -215,65 +193,20 @@ func receive(t *testing.T, api, sku string) {
 	}
 }
 
-// journey is the way of a confirmed order through the services, branch by branch, as it must stand in its trace.
-func journey(before ...string) [][]string {
-	placed := []string{"order: POST /v1/orders", "order: publish orders.*.*", "inventory: process orders.*.*", "inventory: publish stock.*.*.*", "order: process stock.main.*.*"}
-	placed = append(before, placed...)
-	ended := append(slices.Clone(placed), "order: publish orders.*.*")
-	return [][]string{
-		append(slices.Clone(placed), "order: HTTP POST", "gateway: POST /v1/payments"),
-		append(slices.Clone(ended), "inventory: process orders.*.*", "inventory: publish stock.*.*.*"),
-		append(slices.Clone(ended), "notify: process orders.*.*", "notify: publish notices.*.*.*.*"),
-		append(slices.Clone(ended), "notify: process orders.*.*", "notify: send email"),
-		append(slices.Clone(placed[:len(placed)-3]), "notify: process orders.*.*"),
-	}
-}
-
-// awaitJourney waits until a trace has every branch.
-func (j *jaeger) awaitJourney(trace string, branches [][]string) []span {
-	j.t.Helper()
-	var spans []span
-	var missing error
-	defer func() {
-		if missing != nil {
-			for _, s := range spans {
-				j.t.Log(s, s.SpanID, "under", s.Parent, "links", s.Links)
-			}
-			j.t.Error(missing)
-		}
-	}()
-	eventstest.Eventually(j.t, time.Minute, "the trace has every span", func() bool {
-		spans = j.spans("/" + trace)
-		for _, b := range branches {
-			if _, missing = path(spans, b...); missing != nil {
-				return false
-			}
-		}
-		return true
-	})
-	return spans
-}
-
-// TestJaegerReadsAnOrderAsOneTrace: one POST is one trace across order, inventory, order and notify, in `up`, where all share a process.
+// TestJaegerReadsAnOrderAsOneTrace: one POST is one trace across order, inventory, order and notify: in `up`, where all share a process, and where each has a process of its own
+// and the POST is passed on.
 func TestJaegerReadsAnOrderAsOneTrace(t *testing.T) {
 	t.Parallel()
-	j := startJaeger(t)
-	u := startUpWith(t, j.env(), filepath.Join(t.TempDir(), "data"))
-	receive(t, u.url, "TEAPOT")
-	id, trace := placeTraced(t, u.url, orderBody)
-	spans := j.awaitJourney(trace, journey())
-	for _, s := range spans {
-		if s.service == "tidemark" {
-			t.Errorf("%s: the span is not of a service", s.Name)
-		}
-		if strings.Contains(s.Name, id) {
-			t.Errorf("the order's id is in the span name %q", s.Name)
-		}
+	for name, start := range map[string]func(*testing.T, []string) *target.Target{"one process": inOneProcessWith, "processes": inProcessesWith} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := startJaeger(t)
+			at := start(t, j.env())
+			at.Jaeger = j.api
+			suite.Only(t, at, "one order is one trace")
+			j.dependencies([][2]string{{"order", "inventory"}, {"inventory", "order"}, {"order", "notify"}, {"order", "gateway"}})
+		})
 	}
-	if shown, status := verb(t, "orders", "show", id, "--to", u.url); status != 0 || !strings.Contains(shown, trace) {
-		t.Errorf("orders show (exit status %d) does not name the trace %s:\n%s", status, trace, shown)
-	}
-	j.dependencies([][2]string{{"order", "inventory"}, {"inventory", "order"}, {"order", "notify"}, {"order", "gateway"}})
 }
 
 // dependencies waits until Jaeger's graph of services has the edges, and reports those that are nobody's.
@@ -297,31 +230,6 @@ func (j *jaeger) dependencies(edges [][2]string) {
 		}
 		return true
 	})
-}
-
-// TestJaegerAcrossProcesses: the same with every service in a process of its own, and the POST passed on by `up`.
-func TestJaegerAcrossProcesses(t *testing.T) {
-	t.Parallel()
-	j := startJaeger(t)
-	natsURL, _, _ := startBroker(t)
-	services := []string{"order", "inventory", "notify"}
-	args := []string{"--nats", natsURL, "--without", strings.Join(services, ",")}
-	for _, name := range services {
-		args = append(args, "--at", name+"="+freeAddr(t))
-	}
-	u := startUpWith(t, j.env(), filepath.Join(t.TempDir(), "data"), args...)
-	for line := range strings.Lines(u.printed()) {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "go run ./cmd/"); ok {
-			fields := strings.Fields(rest)
-			startWith(t, j.env(), fields[0], fields[1:]...)
-		}
-	}
-	eventstest.Eventually(t, time.Minute, "order and inventory answer", func() bool {
-		return get(t, u.url+"/v1/orders", nil) == http.StatusOK && get(t, u.url+"/v1/stock", nil) == http.StatusOK
-	})
-	receive(t, u.url, "TEAPOT")
-	_, trace := placeTraced(t, u.url, orderBody)
-	j.awaitJourney(trace, journey("tidemark: POST /v1/orders", "tidemark: HTTP POST"))
 }
 
 // TestJaegerLinksARedrive: the replay of a dead letter is a trace of its own, linked to the attempt that failed and to the event's producer.

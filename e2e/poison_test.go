@@ -39,14 +39,6 @@ func put(t *testing.T, url, body string) {
 	send(t, http.MethodPut, url, body, http.StatusOK)
 }
 
-// TestPoison is the way from poison to nothing left: a load with poison of two causes, one line a cause, the cause repaired outside, a replay that empties it, and the
-// rest discarded.
-func TestPoison(t *testing.T) {
-	t.Parallel()
-	u := startUp(t)
-	poison(t, u.url, "--rate", "400", "--for", "3s", "--poison", "0.02")
-}
-
 type poisoned struct {
 	Placed, Clicks int
 	Seconds        float64
@@ -64,6 +56,7 @@ func loadPoison(t *testing.T, url string, args ...string) poisoned {
 	return s
 }
 
+// poison is the way from poison to nothing left: a load with poison of two causes, one line a cause, the cause repaired outside, a replay that empties it, and the rest discarded.
 func poison(t *testing.T, url string, args ...string) poisoned {
 	t.Helper()
 	sent := loadPoison(t, url, args...)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemark/tidemark/e2e/batch"
 )
 
 // shopFile is the file of the real shop, where TIDEMARK_RETAIL_CSV says, else beside the repository. It is not part of the project: where it is not there, one is made up.
@@ -34,7 +36,7 @@ func shopFile(t *testing.T) string {
 
 // readShop reads the first invoices of a file, 0: all, with the standard library alone, and returns the orders that the shop must accept, and how many it must
 // refuse.
-func readShop(t *testing.T, name string, limit int) (orders []fact, refused int) {
+func readShop(t *testing.T, name string, limit int) (orders []batch.Fact, refused int) {
 	t.Helper()
 	f, err := os.Open(name)
 	if err != nil {
@@ -52,7 +54,7 @@ func readShop(t *testing.T, name string, limit int) (orders []fact, refused int)
 		t.Fatal(err)
 	}
 	var numbers []string
-	byNumber := make(map[string]*fact)
+	byNumber := make(map[string]*batch.Fact)
 	good := make(map[string]bool)
 	for _, row := range rows[1:] { // InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
 		number := row[0]
@@ -60,15 +62,15 @@ func readShop(t *testing.T, name string, limit int) (orders []fact, refused int)
 			if limit > 0 && len(numbers) == limit {
 				continue
 			}
-			at, err := time.ParseInLocation("2006-01-02 15:04:05", row[4], london)
+			at, err := time.ParseInLocation("2006-01-02 15:04:05", row[4], batch.London())
 			if err != nil {
 				t.Fatal(err)
 			}
 			who := strings.TrimSuffix(row[6], ".0")
 			if who == "" {
-				who = guest + number
+				who = batch.Guest + number
 			}
-			byNumber[number] = &fact{at: at.UTC(), who: who, units: make(map[string]int64)}
+			byNumber[number] = &batch.Fact{At: at.UTC(), Who: who, Units: make(map[string]int64)}
 			numbers, good[number] = append(numbers, number), true
 		}
 		units, errUnits := strconv.ParseInt(row[3], 10, 64)
@@ -76,8 +78,8 @@ func readShop(t *testing.T, name string, limit int) (orders []fact, refused int)
 		if errUnits != nil || errPrice != nil {
 			t.Fatal(errUnits, errPrice)
 		}
-		byNumber[number].units[row[1]] += units
-		byNumber[number].total += units * int64(math.Round(100*price))
+		byNumber[number].Units[row[1]] += units
+		byNumber[number].Total += units * int64(math.Round(100*price))
 		good[number] = good[number] && units > 0 && price >= 0
 	}
 	for _, number := range numbers {
@@ -102,14 +104,14 @@ func TestReadShop(t *testing.T) {
 	if len(first) == 0 || fmt.Sprint(first[0]) != fmt.Sprint(orders[0]) {
 		t.Errorf("the first of ten is %+v, the first of all %+v", first, orders[0])
 	}
-	answers := batch(orders)
+	answers := batch.Of(orders)
 	total := int64(0)
 	for _, o := range orders {
-		total += o.total
+		total += o.Total
 	}
 	sums := map[string]int64{}
 	for c, a := range answers {
-		sums[c.query] += a.value
+		sums[c.Query] += a.Value
 	}
 	t.Logf("%d cells, %v", len(answers), sums)
 	if n := int64(len(orders)); sums["orders-per-minute"] != n || sums["customer-sessions"] != n || sums["revenue-per-minute"] != total || sums["revenue-per-day"] != total {

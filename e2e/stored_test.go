@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidemark/tidemark/e2e/batch"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
 
@@ -107,7 +108,7 @@ type result struct {
 }
 
 // answers are the last words on all windows.
-func answers(t *testing.T, results []stored) map[cell]answer {
+func answers(t *testing.T, results []stored) map[batch.Cell]batch.Answer {
 	t.Helper()
 	last := make(map[string]result)
 	for _, m := range results {
@@ -117,21 +118,21 @@ func answers(t *testing.T, results []stored) map[cell]answer {
 		}
 		last[m.subject] = r
 	}
-	all := make(map[cell]answer)
+	all := make(map[batch.Cell]batch.Answer)
 	for _, r := range last {
 		if r.Timing == "retract" {
 			continue
 		}
-		c := cell{r.Query, r.Key, r.Start.UnixMilli(), r.End.UnixMilli()}
-		if strings.HasPrefix(r.Key, guest) {
-			c.key = guest
+		c := batch.Cell{Query: r.Query, Key: r.Key, Start: r.Start.UnixMilli(), End: r.End.UnixMilli()}
+		if strings.HasPrefix(r.Key, batch.Guest) {
+			c.Key = batch.Guest
 		}
-		a := answer{windows: all[c].windows + 1, count: all[c].count + r.Count, value: all[c].value + r.Value}
+		a := batch.Answer{Windows: all[c].Windows + 1, Count: all[c].Count + r.Count, Value: all[c].Value + r.Value}
 		var top strings.Builder
 		for _, rank := range r.Top {
 			fmt.Fprintf(&top, "%s=%d;", rank.Item, rank.Value)
 		}
-		a.top = top.String()
+		a.Top = top.String()
 		all[c] = a
 	}
 	return all
@@ -233,11 +234,11 @@ func TestStoredMessagesAreCompared(t *testing.T) {
 	publish(5, 6, 2, "retract", 0, "f")
 	all := read(t, js, "R", "r.>")
 	got := answers(t, all)
-	want := map[cell]answer{
-		{"q", "k", 60_000, 180_000}:  {1, 7, 14, "A=7;"},
-		{"q", "k", 180_000, 240_000}: {1, 6, 12, "A=6;"},
+	want := map[batch.Cell]batch.Answer{
+		{Query: "q", Key: "k", Start: 60_000, End: 180_000}:  {Windows: 1, Count: 7, Value: 14, Top: "A=7;"},
+		{Query: "q", Key: "k", Start: 180_000, End: 240_000}: {Windows: 1, Count: 6, Value: 12, Top: "A=6;"},
 	}
-	if n, text := differences(got, want); n > 0 {
+	if n, text := batch.Differences(got, want); n > 0 {
 		t.Error(text)
 	}
 	if n := timings(t, all); n["on_time"] != 3 || n["retract"] != 2 || n["late"] != 1 {

@@ -41,6 +41,10 @@ func TestImportRulesFind(t *testing.T) {
 			bad:  []pkg{{ImportPath: "./cmd/tidemark", Imports: []string{"testing"}}, {ImportPath: "./cmd/order", Imports: []string{"./pkg/events/eventstest"}}},
 			good: []pkg{{ImportPath: "./cmd/tidemark", Imports: []string{"os"}, TestImports: []string{"testing"}}},
 		},
+		"the end-to-end suite knows its target only": {
+			bad:  []pkg{{ImportPath: "./e2e/suite", Imports: []string{"./internal/client"}}, {ImportPath: "./e2e/suite", Imports: []string{"github.com/nats-io/nats.go"}}},
+			good: []pkg{{ImportPath: "./e2e/suite", Imports: []string{"./e2e/target", "testing"}}, {ImportPath: "./e2e/target", Imports: []string{"context"}}},
+		},
 		"a service's program runs its own service only": {
 			bad:  []pkg{{ImportPath: "./cmd/order", Imports: []string{"./services/notify"}}},
 			good: []pkg{{ImportPath: "./cmd/order", Imports: []string{"./services/order"}}, {ImportPath: "./cmd/tidemark", Imports: []string{"./services/notify"}}},

@@ -103,6 +103,19 @@ func importRules() []importRule {
 			},
 		},
 		{
+			"the end-to-end suite knows its target only",
+			"The same suite is run against one process, processes, containers and a cluster. What it imported of one of them would hold of that one only, " +
+				"and what it shared with the system would share its mistakes.",
+			func(p pkg, _, _ []string) []string {
+				if !within(p.ImportPath, "./e2e/suite") {
+					return nil
+				}
+				return filter(p.Imports, func(q string) bool {
+					return (ours(q) || notStandard(q)) && !slices.Contains([]string{"./e2e/target", "./e2e/batch", "./pkg/events/eventstest"}, q)
+				})
+			},
+		},
+		{
 			"a service's program runs its own service only",
 			"Who starts cmd/order gets order. Another service inside would read groups that nobody expects there.",
 			func(p pkg, all, _ []string) []string {

@@ -72,7 +72,7 @@ func paths(service string) []string {
 	case events.ServiceNotify:
 		return []string{"/v1/notices", "/v1/notices/"}
 	default:
-		return []string{"/v1/clicks", "/v1/windows", "/v1/projections/windows"}
+		return []string{"/v1/clicks", "/v1/windows", "/v1/windows/", "/v1/lateness", "/v1/backfills", "/v1/backfills/", "/v1/projections/windows"}
 	}
 }
 
