@@ -24,6 +24,7 @@ type cli struct {
 	DLQ      dlqCmd      `cmd:"" name:"dlq" help:"Show dead letters, correct them, replay or discard them."`
 	Topology topologyCmd `cmd:"" help:"Show the streams and groups, or make them on a broker."`
 
+	Healthcheck healthcheckCmd `cmd:"" help:"Ask the tidemark up of this machine whether it is ready: status 0 if it is."`
 	Projections projectionsCmd `cmd:"" help:"Show the versions of read models, rebuild one beside the live one, and let it answer."`
 }
 

@@ -41,6 +41,8 @@ type Common struct {
 	LogFormat string        `env:"TIDEMARK_LOG_FORMAT" default:"auto" enum:"auto,text,json" help:"Form of log lines: ${enum}; auto is text on a terminal, else json."`
 	Admin     string        `env:"TIDEMARK_ADMIN" help:"Address of the machine itself that serves profiles (pprof), such as 127.0.0.1:6060; empty: none."`
 	StopTime  time.Duration `env:"TIDEMARK_STOP_TIME" default:"4s" help:"How long what is in flight may take at the end."`
+
+	Healthcheck bool `help:"Only ask the one that runs here, at the address of --http, whether it is ready: status 0 if it is."`
 }
 
 // Service is one of the four services as a program runs it.
@@ -119,9 +121,12 @@ type ServiceSpec struct {
 
 // RunService connects, waits for its streams, makes the service and runs it with its HTTP side until a signal.
 func RunService(spec ServiceSpec) error {
-	SpendMemory()
 	ctx, cancel := SignalContext()
 	defer cancel()
+	if spec.Common.Healthcheck {
+		return Healthcheck(ctx, spec.HTTP)
+	}
+	SpendMemory()
 	provider, err := telemetry.New(telemetry.Config{LogLevel: spec.Common.LogLevel, LogFormat: spec.Common.LogFormat, Output: os.Stderr, Getenv: os.Getenv})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
