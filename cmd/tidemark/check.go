@@ -8,10 +8,13 @@ import (
 	"time"
 
 	"github.com/tidemark/tidemark/internal/check"
+	"github.com/tidemark/tidemark/internal/natsconn"
 )
 
 type checkCmd struct {
-	api     `embed:""`
+	api             `embed:""`
+	natsconn.Access `embed:""`
+
 	NATS    string        `name:"nats" env:"TIDEMARK_NATS_URL" help:"NATS server (default: what the API says)."`
 	Gateway string        `env:"TIDEMARK_GATEWAY_URL" help:"Payment gateway (default: what the API says)."`
 	Wait    time.Duration `default:"30s" help:"How long to wait until every group has read everything."`
@@ -24,7 +27,7 @@ var errBroken = errors.New("an invariant is broken, or could not be checked")
 
 // Run verifies the invariants and prints a line for each.
 func (c *checkCmd) Run(a *app) error {
-	results, err := check.Run(a.ctx, check.Config{API: c.To, NATS: c.NATS, Gateway: c.Gateway, Wait: c.Wait, NoWait: c.NoWait, Progress: a.stderr})
+	results, err := check.Run(a.ctx, check.Config{API: c.To, NATS: c.NATS, Access: c.Access, Gateway: c.Gateway, Wait: c.Wait, NoWait: c.NoWait, Progress: a.stderr})
 	if err != nil {
 		return err
 	}

@@ -6,11 +6,14 @@ import (
 	"time"
 
 	"github.com/tidemark/tidemark/internal/load"
+	"github.com/tidemark/tidemark/internal/natsconn"
 	"github.com/tidemark/tidemark/internal/program"
 )
 
 type loadCmd struct {
-	api      `embed:""`
+	api             `embed:""`
+	natsconn.Access `embed:""`
+
 	CSV      string        `name:"csv" help:"Invoices, as .csv or .csv.gz; without it, orders and clicks are made up."`
 	Stock    int64         `help:"Receive this many units of every SKU first; a second run adds none."`
 	Speed    string        `default:"max" help:"How many times faster than the file, event times moved along; max keeps the file's times and sends as fast as it is answered."`
@@ -31,7 +34,7 @@ type loadCmd struct {
 // Run feeds the API. Orders that are refused or rejected are results, not failures.
 func (c *loadCmd) Run(a *app) error {
 	cfg := load.Config{
-		API: c.To, CSV: c.CSV, Stock: c.Stock, Speed: c.Speed, Limit: c.Limit, Wait: c.Wait,
+		API: c.To, Access: c.Access, CSV: c.CSV, Stock: c.Stock, Speed: c.Speed, Limit: c.Limit, Wait: c.Wait,
 		Rate: c.Rate, For: c.For, Seed: c.Seed, Poison: c.Poison, Twice: c.Twice, Late: c.Late, LateStretch: c.Stretch, InFlight: c.InFlight, JSON: c.JSON,
 	}
 	if c.Start != "" {

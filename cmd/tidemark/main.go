@@ -34,6 +34,7 @@ type app struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+	why    func(error) error // the reason of a verb's error
 }
 
 func main() {
@@ -41,6 +42,7 @@ func main() {
 	parsed := program.Parse("tidemark", "An event-driven order system on NATS JetStream: run it, feed it, look into it.", &c)
 	ctx, cancel := program.SignalContext()
 	defer cancel()
-	err := parsed.Run(&app{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr})
-	os.Exit(program.Exit("tidemark", err)) //nolint:gocritic // the process ends here; cancel has nothing left to free
+	a := &app{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, why: func(err error) error { return err }}
+	err := parsed.Run(a)
+	os.Exit(program.Exit("tidemark", a.why(err))) //nolint:gocritic // the process ends here; cancel has nothing left to free
 }

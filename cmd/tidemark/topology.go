@@ -4,12 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidemark/tidemark/internal/natsconn"
+	"github.com/tidemark/tidemark/internal/natskeys"
 	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/internal/telemetry"
 	"github.com/tidemark/tidemark/pkg/events"
@@ -20,6 +23,7 @@ import (
 type topologyCmd struct {
 	Show     topologyShowCmd     `cmd:"" help:"Print the streams and consumer groups."`
 	AsyncAPI topologyAsyncAPICmd `cmd:"" name:"asyncapi" help:"Print the AsyncAPI 3 document: who sends and receives what, where, in which form."`
+	NATSConf topologyNATSConfCmd `cmd:"" name:"nats-conf" help:"Print the users of the broker and what each may do, as nats-server's configuration; make the keys that are missing."`
 	Apply    topologyApplyCmd    `cmd:"" help:"Make or update them on a broker; --dry-run says what would change."`
 }
 
@@ -79,7 +83,24 @@ func (c *topologyAsyncAPICmd) Run(a *app) error {
 	return err
 }
 
+type topologyNATSConfCmd struct {
+	Data string `env:"TIDEMARK_DATA" default:".tidemark" help:"Data directory, which has the keys unless --keys says otherwise."`
+	Keys string `env:"TIDEMARK_KEYS" help:"Directory of the seeds, <user>.nk (default: keys in the data directory). Those that are missing are made."`
+}
+
+// Run prints the configuration; it needs no broker. Public keys only are in it.
+func (c *topologyNATSConfCmd) Run(a *app) error {
+	dir := c.Keys
+	if dir == "" {
+		dir = filepath.Join(c.Data, natskeys.Dir)
+	}
+	t := events.DefaultTopology(0)
+	return natskeys.Configuration(a.stdout, dir, t.Users())
+}
+
 type topologyApplyCmd struct {
+	natsconn.Access `embed:""`
+
 	NATS     string `name:"nats" env:"TIDEMARK_NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS server."`
 	Replicas int    `env:"TIDEMARK_REPLICAS" default:"1" help:"Copies of each stream: 1, or 3 on a cluster."`
 	DryRun   bool   `help:"Say what would change, and change nothing."`
@@ -92,7 +113,7 @@ func (c *topologyApplyCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	nc, err := program.Connect(c.NATS, "topology", provider.Logger())
+	nc, err := a.broker(natsconn.Config{URL: c.NATS, Name: "topology", User: events.UserOperator, Access: c.Access, Log: provider.Logger(), Patient: true})
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/internal/client"
+	"github.com/tidemark/tidemark/internal/natsconn"
 	"github.com/tidemark/tidemark/pkg/events"
 )
 
@@ -37,10 +38,10 @@ var ErrNoSystem = errors.New("no system to check")
 
 // Config says what to check and how long to wait. Addresses that are empty are asked from the API.
 type Config struct {
-	API     string // base address of the API
-	NATS    string // URL of NATS
-	Creds   string // file of NATS credentials
-	Gateway string // base address of the payment gateway
+	API     string          // base address of the API
+	NATS    string          // URL of NATS
+	Access  natsconn.Access // who the checker is at NATS; empty: what the API says, where it says where NATS is
+	Gateway string          // base address of the payment gateway
 
 	Wait   time.Duration // how long to wait until the system is at rest; default 30 s
 	NoWait bool          // judge the safety invariants alone, at once
@@ -79,8 +80,13 @@ func Broken(results []Result) bool {
 
 // Run checks. The error says why nothing could be judged; what could not be checked by itself stands in its result.
 func Run(ctx context.Context, cfg Config) ([]Result, error) {
-	cfg = cfg.withDefaults()
-	sys, err := connect(ctx, cfg)
+	ctx, denied, why := natsconn.EndWhenDenied(ctx)
+	results, err := check(ctx, cfg.withDefaults(), denied)
+	return results, why(err)
+}
+
+func check(ctx context.Context, cfg Config, denied func(error)) ([]Result, error) {
+	sys, err := connect(ctx, cfg, denied)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +128,7 @@ type system struct {
 	api, gateway *client.Client
 }
 
-func connect(ctx context.Context, cfg Config) (*system, error) {
+func connect(ctx context.Context, cfg Config, denied func(error)) (*system, error) {
 	const patience = 2 * time.Second
 	s := &system{}
 	var where client.System
@@ -138,19 +144,19 @@ func connect(ctx context.Context, cfg Config) (*system, error) {
 		}
 	}
 	if cfg.NATS != "" {
-		where.NATSURL, where.CredsFile = cfg.NATS, cfg.Creds
+		where.NATSURL = cfg.NATS
 	}
 	if cfg.Gateway != "" {
 		where.Gateway = cfg.Gateway
 	}
-	if err := s.connect(where); err != nil {
+	if err := s.connect(where, cfg.Access.Else(where.Access()), denied); err != nil {
 		s.close()
 		return nil, fmt.Errorf("%w: %w", ErrNoSystem, err)
 	}
 	return s, nil
 }
 
-func (s *system) connect(where client.System) error {
+func (s *system) connect(where client.System, access natsconn.Access, denied func(error)) (err error) {
 	if where.Gateway != "" {
 		gateway, err := client.New(client.Config{URL: where.Gateway})
 		if err != nil {
@@ -161,16 +167,11 @@ func (s *system) connect(where client.System) error {
 	if where.NATSURL == "" {
 		return errors.New("the API does not say where NATS is")
 	}
-	opts := []nats.Option{nats.Name("tidemark-check"), nats.CustomInboxPrefix("_INBOX_check")}
-	if where.CredsFile != "" {
-		opts = append(opts, nats.UserCredentials(where.CredsFile))
-	}
-	nc, err := nats.Connect(where.NATSURL, opts...)
+	s.nc, err = natsconn.Connect(natsconn.Config{URL: where.NATSURL, Name: "check", User: events.UserOperator, Access: access, Denied: denied})
 	if err != nil {
-		return fmt.Errorf("connect to NATS at %s: %w", where.NATSURL, err)
+		return err
 	}
-	s.nc = nc
-	s.js, err = jetstream.New(nc)
+	s.js, err = jetstream.New(s.nc)
 	return err
 }
 

@@ -10,15 +10,24 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tidemark/tidemark/internal/natsconn"
 	"github.com/tidemark/tidemark/pkg/events"
 )
 
 // System says where the parts of a running system are. It is answered on loopback only.
 type System struct {
 	NATSURL   string `json:"nats_url"`
-	CredsFile string `json:"operator_creds_file"`
+	CredsFile string `json:"operator_creds_file"` // the seed of the operator's NATS user; empty where the server has no users
+	CA        string `json:"nats_ca"`
+	Cert      string `json:"nats_cert"`
+	Key       string `json:"nats_key"`
 	Gateway   string `json:"gateway_url"`
 	SMTP      string `json:"smtp_addr"`
+}
+
+// Access is how an operator reaches the broker.
+func (s System) Access() natsconn.Access {
+	return natsconn.Access{NKey: s.CredsFile, CA: s.CA, Cert: s.Cert, Key: s.Key}
 }
 
 // System reads where the parts of the system are.

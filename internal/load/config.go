@@ -6,6 +6,8 @@ import (
 	"math"
 	"strconv"
 	"time"
+
+	"github.com/tidemark/tidemark/internal/natsconn"
 )
 
 // ErrUsage is wrapped by every error that the caller's words or files are to blame for: a missing column, an unreadable file, flags that
@@ -21,11 +23,12 @@ const (
 
 // Config says what to load and how. With CSV it is a file of invoices, else made-up orders and clicks.
 type Config struct {
-	API      string // base address of the API; required
-	Stock    int64  // units of every SKU that are received first, once for all runs; 0: none, but 1,000 for made-up input
-	Wait     bool   // go on until every order of this input has ended
-	JSON     bool   // one JSON object at the end instead of a table
-	InFlight int    // requests at once, 1 to 1,024; default 64, but 1 for late invoices at full speed: 64 of them are a day, so their order would be that of chance
+	API      string          // base address of the API; required
+	Access   natsconn.Access // who the load is at NATS, which poison and clicks that are stored twice go to; empty: what the API says
+	Stock    int64           // units of every SKU that are received first, once for all runs; 0: none, but 1,000 for made-up input
+	Wait     bool            // go on until every order of this input has ended
+	JSON     bool            // one JSON object at the end instead of a table
+	InFlight int             // requests at once, 1 to 1,024; default 64, but 1 for late invoices at full speed: 64 of them are a day, so their order would be that of chance
 
 	// Start is the moment that event times are counted from where they are moved or made up, default now. It is a part of every idempotency
 	// key then, so the same Start repeats a run, and orders that are there already count as duplicates.

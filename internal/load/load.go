@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark/tidemark/internal/client"
+	"github.com/tidemark/tidemark/internal/natsconn"
 )
 
 // Run loads as configured, tells on progress how it goes and prints the summary on out. Orders that are refused or rejected are results, no error.
@@ -39,11 +40,13 @@ func Run(ctx context.Context, cfg Config, out, progress io.Writer) (Summary, err
 	}
 	defer api.Close()
 	s := &sender{api: api, report: report, began: time.Now()}
+	ctx, denied, why := natsconn.EndWhenDenied(ctx)
 	if cfg.CSV != "" {
 		err = s.file(ctx, cfg)
 	} else {
-		err = s.makeUp(ctx, cfg)
+		err = s.makeUp(ctx, cfg, denied)
 	}
+	err = why(err)
 	report.finish()
 	if errors.Is(err, ErrUsage) {
 		return Summary{}, err
@@ -72,12 +75,12 @@ func (s *sender) file(ctx context.Context, cfg Config) error {
 	return s.timed(ctx, cfg.Wait, p.invoices, func() error { return s.invoices(ctx, cfg, p) })
 }
 
-func (s *sender) makeUp(ctx context.Context, cfg Config) error {
+func (s *sender) makeUp(ctx context.Context, cfg Config, denied func(error)) error {
 	m := newMaker(cfg)
 	s.sum.Rows, s.sum.Invoices = m.number, m.orders()
 	if cfg.Poison > 0 || cfg.Twice > 0 {
 		var err error
-		if s.producer, err = newProducer(ctx, s.api); err != nil {
+		if s.producer, err = newProducer(ctx, s.api, cfg.Access, denied); err != nil {
 			return err
 		}
 		defer s.producer.nc.Close()

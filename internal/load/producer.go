@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/internal/client"
+	"github.com/tidemark/tidemark/internal/natsconn"
 	"github.com/tidemark/tidemark/pkg/events"
 )
 
@@ -20,18 +21,14 @@ type producer struct {
 }
 
 // newProducer connects to the broker of the system that the API belongs to.
-func newProducer(ctx context.Context, api *client.Client) (*producer, error) {
+func newProducer(ctx context.Context, api *client.Client, access natsconn.Access, denied func(error)) (*producer, error) {
 	where, err := api.System(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask the API where NATS is: %w", err)
 	}
-	opts := []nats.Option{nats.Name("tidemark-load"), nats.MaxReconnects(-1)}
-	if where.CredsFile != "" {
-		opts = append(opts, nats.UserCredentials(where.CredsFile))
-	}
-	nc, err := nats.Connect(where.NATSURL, opts...)
+	nc, err := natsconn.Connect(natsconn.Config{URL: where.NATSURL, Name: "load", User: events.UserProducer, Access: access.Else(where.Access().As(events.UserProducer)), Denied: denied})
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", where.NATSURL, err)
+		return nil, err
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {

@@ -28,6 +28,7 @@ var ErrInUse = errors.New("data directory is in use by another process")
 type Config struct {
 	Dir    string // data directory; required
 	Addr   string // host:port; empty: [DefaultAddr] if that is free, else any free port on 127.0.0.1
+	Users  string // file with the part of nats-server's configuration that says who the users are; empty: everybody may do everything
 	Logger *slog.Logger
 	// StartTimeout bounds the start, recovery of the stored streams included. Default 60 s.
 	StartTimeout time.Duration
@@ -72,10 +73,14 @@ func listen(ctx context.Context, cfg Config) (*server.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start nats-server: %w", err)
 	}
-	opts := &server.Options{
-		ServerName: "tidemark", Host: host, Port: port, JetStream: true, StoreDir: filepath.Join(cfg.Dir, "nats"),
-		NoSigs: true, DisableJetStreamBanner: true,
+	opts := &server.Options{}
+	if cfg.Users != "" {
+		if opts, err = server.ProcessConfigFile(cfg.Users); err != nil {
+			return nil, fmt.Errorf("start nats-server: %w", err)
+		}
 	}
+	opts.ServerName, opts.Host, opts.Port, opts.JetStream, opts.StoreDir = "tidemark", host, port, true, filepath.Join(cfg.Dir, "nats")
+	opts.NoSigs, opts.DisableJetStreamBanner = true, true
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("make nats-server: %w", err)
@@ -132,9 +137,12 @@ func (s *Server) awaitReady(ctx context.Context, limit time.Duration) error {
 // URL is where other processes connect.
 func (s *Server) URL() string { return s.srv.ClientURL() }
 
-// Connect opens a connection inside of the process, without a socket.
+// InProcessConn is a connection inside of the process, without a socket.
+func (s *Server) InProcessConn() (net.Conn, error) { return s.srv.InProcessConn() }
+
+// Connect opens a connection inside of the process.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	return nats.Connect("", append([]nats.Option{nats.InProcessServer(s.srv)}, opts...)...)
+	return nats.Connect("", append([]nats.Option{nats.InProcessServer(s)}, opts...)...)
 }
 
 // Stop stops the server, which writes what it holds to disk, and frees the data directory.

@@ -14,30 +14,6 @@ import (
 	"github.com/tidemark/tidemark/pkg/events"
 )
 
-// ClientOptions are how every program connects: it stays for as long as the server is away, reads answers in an inbox of its own, and says what goes wrong.
-func ClientOptions(name string, log *slog.Logger) []nats.Option {
-	return []nats.Option{
-		nats.Name("tidemark-" + name), nats.CustomInboxPrefix("_INBOX_" + name),
-		nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.RetryOnFailedConnect(true),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				log.Warn("NATS connection lost, connecting again", "error", err)
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("NATS connection is back", "url", nc.ConnectedUrlRedacted()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS reports an error", "error", err) }),
-	}
-}
-
-// Connect opens a connection to a server that may not be there yet.
-func Connect(url, name string, log *slog.Logger) (*nats.Conn, error) {
-	nc, err := nats.Connect(url, ClientOptions(name, log)...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to NATS: %w", err)
-	}
-	return nc, nil
-}
-
 // AwaitTopology waits until the streams and consumer groups of the service exist: whoever deploys makes them (tidemark topology apply, or tidemark up), services never do.
 func AwaitTopology(ctx context.Context, nc *nats.Conn, t events.Topology, service string, log *slog.Logger) error {
 	js, err := jetstream.New(nc)

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidemark/tidemark/internal/httpapi"
+	"github.com/tidemark/tidemark/internal/natsconn"
 	"github.com/tidemark/tidemark/internal/run"
 	"github.com/tidemark/tidemark/internal/telemetry"
 	"github.com/tidemark/tidemark/pkg/events"
@@ -36,6 +37,8 @@ var ErrUsage = errors.New("wrong use")
 
 // Common are the flags of every service's program.
 type Common struct {
+	natsconn.Access `embed:""`
+
 	NATS      string        `name:"nats" env:"TIDEMARK_NATS_URL" default:"nats://127.0.0.1:4222" help:"NATS server to connect to."`
 	LogLevel  string        `env:"TIDEMARK_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least important log line that is written: ${enum}."`
 	LogFormat string        `env:"TIDEMARK_LOG_FORMAT" default:"auto" enum:"auto,text,json" help:"Form of log lines: ${enum}; auto is text on a terminal, else json."`
@@ -138,7 +141,7 @@ func RunService(spec ServiceSpec) error {
 	}
 	defer Flush(provider)
 
-	nc, err := Connect(spec.Common.NATS, spec.Name, tel.Logger)
+	nc, err := natsconn.Connect(natsconn.Config{URL: spec.Common.NATS, Name: spec.Name, Access: spec.Common.Access, Log: tel.Logger, Patient: true})
 	if err != nil {
 		return err
 	}

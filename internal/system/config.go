@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/tidemark/tidemark/internal/natsconn"
 	"github.com/tidemark/tidemark/internal/telemetry"
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/services/analytics"
@@ -19,9 +21,11 @@ type Config struct {
 	HTTP string // address of the API; default 127.0.0.1:8080
 	Dir  string // data directory; default ./.tidemark
 
-	NATSURL  string // an outside broker; empty: one of our own, inside of the process
-	NATSAddr string // where our own broker listens; default 127.0.0.1:4222 if free, else any port
-	Replicas int    // copies of each stream; default 1; 3 on an outside cluster
+	NATSURL  string          // an outside broker; empty: one of our own, inside of the process
+	NATSAddr string          // where our own broker listens; default 127.0.0.1:4222 if free, else any port
+	Keys     string          // directory of the seeds of the broker's users, <user>.nk; empty: the broker has no users
+	Access   natsconn.Access // TLS to an outside broker
+	Replicas int             // copies of each stream; default 1; 3 on an outside cluster
 
 	GatewayAddr string // the payment gateway; default 127.0.0.1:8090 if free, else any port
 	MailAddr    string // the mail sink's SMTP; default 127.0.0.1:1025 if free, else any port
@@ -101,6 +105,21 @@ func (c Config) withDefaults() Config {
 		c.Out = io.Discard
 	}
 	return c
+}
+
+// absolute makes the files that verbs are told of, which run elsewhere, absolute.
+func (c *Config) absolute() error {
+	for _, file := range []*string{&c.Keys, &c.Access.CA, &c.Access.Cert, &c.Access.Key} {
+		if *file == "" {
+			continue
+		}
+		path, err := filepath.Abs(*file)
+		if err != nil {
+			return err
+		}
+		*file = path
+	}
+	return nil
 }
 
 // Validate reports every setting that breaks a rule.

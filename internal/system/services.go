@@ -25,7 +25,7 @@ func (s *System) makeOperator(ctx context.Context) (run.Part, error) {
 	if err != nil {
 		return run.Part{}, err
 	}
-	nc, err := s.connect("operator")
+	nc, err := s.connect("operator", events.UserOperator)
 	if err != nil {
 		return run.Part{}, err
 	}
@@ -85,7 +85,7 @@ func (s *System) makeService(ctx context.Context, name string) (program.Service,
 	if err != nil {
 		return nil, err
 	}
-	nc, err := s.connect(name)
+	nc, err := s.connect(name, name)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (s *System) addrOf(service string) string {
 
 // commandOf is the line that runs a service by itself against this system.
 func (s *System) commandOf(service string) string {
-	line := fmt.Sprintf("go run ./cmd/%s --nats %s --http %s", service, s.NATSURL(), s.addrOf(service))
+	line := fmt.Sprintf("go run ./cmd/%s --nats %s --http %s", service, s.NATSURL(), s.addrOf(service)) + s.access(service).Flags()
 	switch service {
 	case events.ServiceOrder:
 		line += " --gateway " + s.outside.gateway.URL()

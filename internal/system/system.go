@@ -1,6 +1,7 @@
 package system
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/internal/httpapi"
+	"github.com/tidemark/tidemark/internal/natsconn"
 	"github.com/tidemark/tidemark/internal/natsd"
-	"github.com/tidemark/tidemark/internal/program"
+	"github.com/tidemark/tidemark/internal/natskeys"
 	"github.com/tidemark/tidemark/internal/run"
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
@@ -45,7 +47,7 @@ type System struct {
 // New checks the configuration.
 func New(cfg Config) (*System, error) {
 	cfg = cfg.withDefaults()
-	if err := cfg.Validate(); err != nil {
+	if err := errors.Join(cfg.Validate(), cfg.absolute()); err != nil {
 		return nil, err
 	}
 	registry, err := events.NewRegistry()
@@ -141,7 +143,7 @@ func (s *System) prepare(ctx context.Context) ([]run.Part, error) {
 		return nil, err
 	}
 	s.say("  broker is up, applying the topology\n")
-	nc, err := s.connect("topology")
+	nc, err := s.connect("topology", events.UserOperator)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +174,11 @@ func (s *System) startBroker(ctx context.Context) error {
 	if s.cfg.NATSURL != "" {
 		return nil
 	}
-	broker, err := natsd.Start(ctx, natsd.Config{Dir: s.cfg.Dir, Addr: s.cfg.NATSAddr, Logger: s.log})
+	users, err := s.writeUsers()
+	if err != nil {
+		return err
+	}
+	broker, err := natsd.Start(ctx, natsd.Config{Dir: s.cfg.Dir, Addr: s.cfg.NATSAddr, Users: users, Logger: s.log})
 	if errors.Is(err, natsd.ErrInUse) {
 		return fmt.Errorf("%w; stop it, or give this one a directory of its own with --data", err)
 	}
@@ -180,21 +186,46 @@ func (s *System) startBroker(ctx context.Context) error {
 	return err
 }
 
-// connect opens a connection for one part. Inside of the process no socket is needed.
-func (s *System) connect(name string) (*nats.Conn, error) {
-	opts := program.ClientOptions(name, s.log)
-	var nc *nats.Conn
-	var err error
-	if s.broker != nil {
-		nc, err = s.broker.Connect(opts...)
-	} else {
-		nc, err = nats.Connect(s.cfg.NATSURL, opts...)
+// writeUsers makes the keys that are missing and writes the configuration of our own broker's users, the same that `tidemark topology nats-conf` prints.
+func (s *System) writeUsers() (file string, err error) {
+	if s.cfg.Keys == "" {
+		return "", nil
 	}
+	file = s.dir(UsersFile)
+	var conf bytes.Buffer
+	if err := natskeys.Configuration(&conf, s.cfg.Keys, s.topology.Users()); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(file, conf.Bytes(), 0o600); err != nil {
+		return "", fmt.Errorf("users of the broker: %w", err)
+	}
+	return file, nil
+}
+
+// UsersFile is the configuration of our own broker's users, in the data directory.
+const UsersFile = "nats-users.conf"
+
+// connect opens a connection for one part of us, as one of the broker's users. Inside of the process no socket is needed.
+func (s *System) connect(name, user string) (*nats.Conn, error) {
+	cfg := natsconn.Config{URL: s.cfg.NATSURL, Name: name, User: user, Access: s.access(user), Log: s.log, Patient: true}
+	if s.broker != nil {
+		cfg.Through = s.broker
+	}
+	nc, err := natsconn.Connect(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("connect %s to NATS: %w", name, err)
+		return nil, err
 	}
 	s.conns = append(s.conns, nc)
 	return nc, nil
+}
+
+// access is how a program that is this user reaches the broker.
+func (s *System) access(user string) natsconn.Access {
+	access := s.cfg.Access
+	if s.cfg.Keys != "" {
+		access.NKey = natskeys.File(s.cfg.Keys, user)
+	}
+	return access
 }
 
 // apply makes the topology real. An outside broker may still be starting, so it is asked until it answers.
@@ -270,6 +301,10 @@ func preferred(ctx context.Context, asked, usual string) string {
 type info struct {
 	NATSURL           string   `json:"nats_url"`
 	OperatorCredsFile string   `json:"operator_creds_file"`
+	ProducerCredsFile string   `json:"producer_creds_file"`
+	NATSCA            string   `json:"nats_ca,omitempty"`
+	NATSCert          string   `json:"nats_cert,omitempty"`
+	NATSKey           string   `json:"nats_key,omitempty"`
 	GatewayURL        string   `json:"gateway_url"`
 	SMTPAddr          string   `json:"smtp_addr"`
 	Without           []string `json:"without,omitempty"`
@@ -278,9 +313,11 @@ type info struct {
 }
 
 func (s *System) mountSystem() {
+	operator := s.access(events.UserOperator)
 	s.server.Handle("GET /v1/system", httpapi.LoopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		httpapi.JSON(w, info{
-			NATSURL: s.NATSURL(), GatewayURL: s.outside.gateway.URL(), SMTPAddr: s.outside.sink.Addr(),
+			NATSURL: s.NATSURL(), OperatorCredsFile: operator.NKey, ProducerCredsFile: s.access(events.UserProducer).NKey,
+			NATSCA: operator.CA, NATSCert: operator.Cert, NATSKey: operator.Key, GatewayURL: s.outside.gateway.URL(), SMTPAddr: s.outside.sink.Addr(),
 			Without: s.cfg.Without, OrderDeadline: s.cfg.OrderDeadline.String(), PID: os.Getpid(),
 		})
 	})))

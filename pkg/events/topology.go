@@ -90,7 +90,14 @@ type Stream struct {
 	TTL                   bool // single messages may expire
 
 	Publishers []string // services that publish here
-	Readers    []string // services that read here
+	Readers    []string // services that read here, and how:
+	Lookups    []string // those of them that read single messages and subjects
+	Followers  []string // those of them that read it from end to end, with throw-away consumers of their own
+	Deleters   []string // services that remove single messages
+	Outside    bool     // producers that are not ours publish here too
+	GroupToken int      // which token of its subjects names a consumer group, from 1: a service writes those of its own groups; 0: none
+	Fired      []string // those of its subjects that the broker itself publishes to, from schedules
+	Heard      []string // those of its subjects that members of the group subscribe to as well
 }
 
 // Source is a stream that another one copies, subjects kept.
@@ -131,6 +138,7 @@ type Bucket struct {
 	TTL         time.Duration // an entry that is not written again is forgotten after it, and who watches is told; 0: never
 	Publishers  []string
 	Readers     []string
+	GroupKeys   bool // the first token of a key names a consumer group: a service knows the entries of its own groups
 }
 
 // Stream finds a stream by name.
@@ -187,35 +195,42 @@ func DefaultTopology(n int) Topology {
 				Name: StreamOrders, Partitions: n, Subjects: []string{"orders.*.*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true,
 				Description: "the order event store; never expires", Publishers: []string{ServiceOrder},
 				Readers: []string{ServiceOrder, ServiceInventory, ServiceNotify},
+				Lookups: []string{ServiceOrder, ServiceNotify}, Followers: []string{ServiceOrder},
 			},
 			{
 				Name: StreamStock, Partitions: n, Subjects: []string{"stock.main.*.*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true,
 				Description: "the event store of the warehouse main; its lock is the stream's last sequence", Publishers: []string{ServiceInventory},
 				Readers: []string{ServiceInventory, ServiceOrder},
+				Lookups: []string{ServiceInventory, ServiceOrder}, Followers: []string{ServiceInventory, ServiceOrder},
 			},
 			{
 				Name: StreamNotices, Partitions: n, Subjects: []string{"notices.*.*.*.*"}, DenyDelete: true, DenyPurge: true,
 				Description: "what was sent to whom", Publishers: []string{ServiceNotify}, Readers: []string{ServiceNotify},
+				Lookups: []string{ServiceNotify},
 			},
 			{
 				Name: StreamClicks, Partitions: n, Subjects: []string{"clicks.*"}, TransformFrom: "clicks.*", TransformTo: "clicks.{{partition(" + parts + ",1)}}.{{wildcard(1)}}",
 				MaxAge: 7 * day, MaxBytes: 1 << 30, Description: "the clickstream; bounded by age and size", Publishers: []string{ServiceAnalytics},
+				Outside: true,
 			},
 			{
-				Name: StreamTicks, Subjects: []string{SubjectTickSchedule, SubjectTick}, Schedules: true, MaxMsgsPerSubject: 60,
+				Name: StreamTicks, Subjects: []string{SubjectTickSchedule, SubjectTick}, Schedules: true, MaxMsgsPerSubject: 60, Fired: []string{SubjectTick},
 				Description: "one heartbeat a second, from a schedule",
 			},
 			{
 				Name: StreamTimeline, Sources: []Source{{Stream: StreamOrders}, {Stream: StreamClicks}, {Stream: StreamTicks, Filter: SubjectTick}},
 				MaxAge: 30 * day, Description: "orders, clicks and heartbeats in one total order: analytics' input and only clock", Readers: []string{ServiceAnalytics},
+				Lookups: []string{ServiceAnalytics}, Followers: []string{ServiceAnalytics},
 			},
 			{
 				Name: StreamWindows, Subjects: []string{"windows.*.*.*", "commit.*.*"}, MaxMsgsPerSubject: 100, AtomicBatches: true,
 				Description: "window results with revisions, and the commit records that make them exactly-once", Publishers: []string{ServiceAnalytics}, Readers: []string{ServiceAnalytics},
+				Lookups: []string{ServiceAnalytics}, Followers: []string{ServiceAnalytics},
 			},
 			{
 				Name: StreamLate, Subjects: []string{"late.*.*"}, MaxAge: 30 * day, Description: "events that came after their window had closed",
 				Publishers: []string{ServiceAnalytics}, Readers: []string{ServiceAnalytics},
+				Lookups: []string{ServiceAnalytics}, Followers: []string{ServiceAnalytics},
 			},
 			{
 				Name: StreamAlerts, Subjects: []string{"alerts.*.*.*"}, MaxAge: 30 * day, Description: "what somebody should look at: one message an alert, however often it is raised",
@@ -224,14 +239,17 @@ func DefaultTopology(n int) Topology {
 			{
 				Name: StreamDLQ, Subjects: []string{"dlq.*.*.*"}, DiscardNew: true, MaxMsgs: 100_000, MaxMsgsPerSubject: 1000,
 				Description: "the dead letters: one subject a group, partition and key; a letter is the lock on its key", Publishers: allServices(), Readers: allServices(),
+				Lookups: allServices(), Deleters: allServices(), GroupToken: 2,
 			},
 			{
 				Name: StreamDLQCtl, Subjects: []string{"dlqctl.letter.*.*", "dlqctl.job.*.*", "dlqctl.crash.*.*"}, DenyDelete: true,
 				Description: "each message is a letter's or a job's new state and its audit entry; and what is being tried after a crash", Publishers: allServices(), Readers: allServices(),
+				Lookups: allServices(), GroupToken: 3, Heard: []string{"dlqctl.job.*.*"},
 			},
 			{
 				Name: StreamTimers, Partitions: n, Subjects: []string{"timers.*.*", "timeouts.*.*"}, Schedules: true, MaxAge: 7 * day,
 				Description: "one deadline an order, never cancelled", Publishers: []string{ServiceOrder}, Readers: []string{ServiceOrder},
+				Fired: []string{"timeouts.*.*"},
 			},
 		},
 		Channels: defaultChannels(),
@@ -246,7 +264,7 @@ func DefaultTopology(n int) Topology {
 			{Name: BucketContacts, Description: "where customers can be reached; entries can be deleted", Publishers: []string{ServiceOrder}, Readers: []string{ServiceNotify}},
 			{Name: BucketProjections, Description: "which version of each read model answers, and what its snapshot holds", Publishers: []string{ServiceOrder}, Readers: []string{ServiceOrder}},
 			{Name: BucketSnapshots, Description: "folded state, a disposable cache", Objects: true, Publishers: []string{ServiceOrder, ServiceInventory}, Readers: []string{ServiceOrder, ServiceInventory}},
-			{Name: BucketMembers, Description: "the members of consumer groups: a heartbeat each", TTL: memberTTL, Publishers: allServices(), Readers: allServices()},
+			{Name: BucketMembers, Description: "the members of consumer groups: a heartbeat each", TTL: memberTTL, Publishers: allServices(), Readers: allServices(), GroupKeys: true},
 		},
 	}
 }
