@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,19 +42,20 @@ func inProcessesWith(t *testing.T, env []string) *target.Target {
 	natsURL, broker, again := startBroker(t)
 	services := []string{"order", "inventory", "notify", "analytics"}
 	args := []string{"--nats", natsURL, "--without", strings.Join(services, ","), "--order-deadline", localDeadline.String(), "--idle", "1s"}
-	var addrs []string
+	addrs := make(map[string][2]string) // of each service's two instances, one of which runs, and both while one replaces the other
 	for _, name := range services {
-		addrs = append(addrs, freeAddr(t))
-		args = append(args, "--at", name+"="+addrs[len(addrs)-1])
+		addrs[name] = [2]string{freeAddr(t), freeAddr(t)}
+		args = append(args, "--at", name+"="+addrs[name][0]+","+addrs[name][1])
 	}
 	u := startUpWith(t, env, filepath.Join(t.TempDir(), "data"), args...)
 	at := targetOf(t, u)
-	at.Name = "processes"
+	at.Name, at.Overlap = "processes", true
 	for line := range strings.Lines(u.printed()) {
 		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "go run ./cmd/"); ok {
 			command := strings.Fields(rest)
-			start := func() *process { return startWith(t, env, command[0], command[1:]...) }
-			at.Parts = append(at.Parts, start().part(command[0], start))
+			s := &served{t: t, env: env, command: command, addrs: addrs[command[0]]}
+			s.now = s.run()
+			at.Parts = append(at.Parts, s.part())
 		}
 	}
 	if len(at.Parts) != len(services) {
@@ -62,10 +64,10 @@ func inProcessesWith(t *testing.T, env []string) *target.Target {
 	front := u.part(t)
 	front.Name = "front"
 	at.Parts = append(at.Parts, broker.part("broker", again), front)
-	for _, addr := range addrs {
-		eventstest.Eventually(t, time.Minute, "every service is ready", func() bool { return get(t, "http://"+addr+"/readyz", nil) == http.StatusOK })
-		if status := get(t, "http://"+addr+"/v1/deadletters", nil); status != http.StatusOK {
-			t.Errorf("the service at %s answers %d about dead letters", addr, status)
+	for name, both := range addrs {
+		eventstest.Eventually(t, time.Minute, "every service is ready", func() bool { return get(t, "http://"+both[0]+"/readyz", nil) == http.StatusOK })
+		if status := get(t, "http://"+both[0]+"/v1/deadletters", nil); status != http.StatusOK {
+			t.Errorf("%s answers %d about dead letters", name, status)
 		}
 	}
 	return at
@@ -110,4 +112,43 @@ func (u *up) part(t *testing.T) target.Part {
 		Stop:  func(context.Context) error { u.stop(); return nil },
 		Start: func(context.Context) error { u.again(t); return nil },
 	}
+}
+
+// served is a service in a process of its own. It has two addresses, so that a new instance can be there before the old one goes.
+type served struct {
+	t       *testing.T
+	env     []string
+	command []string // as `up` prints it, with the first address
+	addrs   [2]string
+	at      int // index of the address of now
+	now     *process
+}
+
+func (s *served) run() *process {
+	args := slices.Clone(s.command[1:])
+	for i, arg := range args {
+		if arg == s.addrs[0] {
+			args[i] = s.addrs[s.at]
+		}
+	}
+	return startWith(s.t, s.env, s.command[0], args...)
+}
+
+func (s *served) part() target.Part {
+	return target.Part{
+		Name:  s.command[0],
+		Kill:  func(ctx context.Context) error { return s.now.killed(ctx) },
+		Stop:  func(context.Context) error { return s.now.terminate() },
+		Start: func(context.Context) error { s.now = s.run(); return nil },
+		Roll:  s.roll,
+	}
+}
+
+// roll is what an orchestrator does: it starts a new instance, waits until that is ready, and ends the old one.
+func (s *served) roll(context.Context) error {
+	old := s.now
+	s.at = 1 - s.at
+	s.now = s.run()
+	eventstest.Eventually(s.t, time.Minute, "the new instance is ready", func() bool { return get(s.t, "http://"+s.addrs[s.at]+"/readyz", nil) == http.StatusOK })
+	return old.terminate()
 }

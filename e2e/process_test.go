@@ -130,6 +130,22 @@ func (p *process) stop() time.Duration {
 	return time.Since(began)
 }
 
+// terminate is SIGTERM, as whoever replaces a program sends it. It must end by itself, with status 0.
+func (p *process) terminate() error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("terminate %s: %w", p.name, err)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(15 * time.Second):
+		return fmt.Errorf("%s has not stopped 15 s after SIGTERM", p.name)
+	}
+	if p.err != nil {
+		return fmt.Errorf("%s ended with %w after SIGTERM", p.name, p.err)
+	}
+	return nil
+}
+
 func (p *process) awaitLine(limit time.Duration, prefix string) {
 	p.t.Helper()
 	eventstest.Eventually(p.t, limit, fmt.Sprintf("%s prints %q", p.name, prefix), func() bool {

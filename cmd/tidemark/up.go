@@ -24,7 +24,7 @@ type upCmd struct {
 	Keys            string            `env:"TIDEMARK_KEYS" help:"Directory of the NATS users' seeds, <user>.nk (default: where --nats-nkey is, if that is given). Without one the broker has no users."`
 	Replicas        int               `env:"TIDEMARK_REPLICAS" default:"1" help:"Copies of each stream: 1, or 3 on a cluster (with --nats)."`
 	Without         []string          `help:"Services to leave out, with commas; the line that runs each by itself is printed."`
-	At              map[string]string `help:"Where a service that is left out listens: NAME=HOST:PORT."`
+	At              map[string]string `help:"Where a service that is left out listens: NAME=HOST:PORT, several instances with commas: requests go to one that is ready."`
 	Gateway         string            `env:"TIDEMARK_GATEWAY_ADDR" help:"Address of the payment gateway (default: 127.0.0.1:8090 if free, else any port)."`
 	SMTP            string            `env:"TIDEMARK_SMTP_LISTEN" help:"Address of the mail sink (default: 127.0.0.1:1025 if free, else any port)."`
 	Admin           string            `env:"TIDEMARK_ADMIN" help:"Address of the machine itself that serves profiles (pprof), such as 127.0.0.1:6060; empty: none."`

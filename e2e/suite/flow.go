@@ -229,3 +229,33 @@ func killed(s *Shop) {
 	f.once()
 	holds(s)
 }
+
+// rolled: every part in turn is replaced, as a new version is brought out, twice round. Nobody's order is lost or done twice; where the old instance stays until the new one serves,
+// nobody has to ask twice, either.
+func rolled(s *Shop) {
+	const orders = 10
+	f := s.sell()
+	for range 2 {
+		for _, p := range s.at.Rollable() {
+			f.goesOn("orders end", orders)
+			began := time.Now()
+			if err := p.Roll(s.Context()); err != nil {
+				s.Fatalf("replace %s: %v", p.Name, err)
+			}
+			took := time.Since(began)
+			f.goesOn("orders end after "+p.Name+" was replaced", orders)
+			s.Logf("%s was replaced in %s", p.Name, took.Round(10*time.Millisecond))
+		}
+	}
+	f.stop()
+	r := f.report()
+	s.Log(r)
+	if n := r.orders - r.byStatus["confirmed "]; n > 0 {
+		s.Errorf("%d of %d orders were not confirmed: %v", n, r.orders, r.byStatus)
+	}
+	if s.at.Overlap && r.repeated > 0 {
+		s.Errorf("%d requests were refused", r.repeated)
+	}
+	f.once()
+	holds(s)
+}

@@ -43,6 +43,7 @@ func Cases() []Case {
 		{Name: "late events, windows and backfill are what a batch says", Alone: true, Run: lateEvents},
 		{Name: "poison, dead letter, repair, replay", Needs: needs(faults, verbs), Alone: true, Run: poison},
 		{Name: "parts are killed under load", Needs: needs(faults, verbs, kill), Alone: true, Run: killed},
+		{Name: "every part is replaced under load", Needs: needs(faults, verbs, target.Roll), Alone: true, Run: rolled},
 		{Name: "reading again changes nothing", Needs: needs(faults, verbs), Alone: true, Run: replayed},
 		{Name: "the invariants hold", Needs: needs(verbs), Alone: true, Run: holds},
 	}

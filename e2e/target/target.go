@@ -30,6 +30,8 @@ type Target struct {
 	Deadline time.Duration
 
 	Parts []Part
+	// Overlap: where a part is replaced, the old instance serves until the new one does.
+	Overlap bool
 }
 
 // Part is something of the system that runs, ends and is replaced by itself.

@@ -16,8 +16,12 @@ type health struct {
 	Detail  string   `json:"detail,omitempty"`
 }
 
-// readyz names what is not ready yet, so that whoever waits knows what for, and says what stands still though it was ready once.
+// readyz names what is not ready yet, so that whoever waits knows what for, and says what stands still though it was ready once. A server that stops says so before it does.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	if s.stopping.Load() {
+		writeJSON(w, http.StatusServiceUnavailable, health{Status: "stopping"})
+		return
+	}
 	if waiting := run.NotReady(s.cfg.ReadyParts()); len(waiting) > 0 {
 		writeJSON(w, http.StatusServiceUnavailable, health{Status: "starting", Waiting: waiting})
 		return

@@ -29,6 +29,9 @@ type Config struct {
 	Telemetry  bus.Telemetry
 	// Owner names the telemetry of the service that a request is for, where several share the address: its spans and metrics are the service's. Default: Telemetry.
 	Owner func(*http.Request) bus.Telemetry
+	// StopDelay is asked when the server is to stop: for so long it goes on serving while /readyz says that it stops, so that those who pass requests on send them elsewhere.
+	// Default: not at all.
+	StopDelay func() time.Duration
 	// DrainTime is how long open requests may take when the server stops. Default 3 s.
 	DrainTime time.Duration
 }
@@ -49,6 +52,7 @@ type Server struct {
 	listener net.Listener
 	log      *slog.Logger
 	open     atomic.Bool
+	stopping atomic.Bool
 }
 
 // Listen takes the address at once, so that a busy port is known before anything else starts; Run serves.
@@ -111,6 +115,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("serve http: %w", err)
 	case <-ctx.Done():
 	}
+	if err := s.sayNo(failed); err != nil {
+		return err
+	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTime)
 	defer cancel()
 	defer time.AfterFunc(unusedGrace, fresh.close).Stop()
@@ -118,6 +125,22 @@ func (s *Server) Run(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("stop http: %w", err), server.Close())
 	}
 	return nil
+}
+
+// sayNo lets it be known that the server stops, while it still serves.
+func (s *Server) sayNo(failed <-chan error) error {
+	s.stopping.Store(true)
+	if s.cfg.StopDelay == nil {
+		return nil
+	}
+	delay := time.NewTimer(s.cfg.StopDelay())
+	defer delay.Stop()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve http: %w", err)
+	case <-delay.C:
+		return nil
+	}
 }
 
 // Handler is what the address serves, for callers in the same process.
@@ -132,6 +155,10 @@ func (s *Server) Handler() http.Handler {
 
 func (s *Server) gate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.stopping.Load() {
+			// Whoever keeps connections open opens the next one elsewhere. Those without a request are left alone until the end: closing one just when a request is sent loses the request.
+			w.Header().Set("Connection", "close")
+		}
 		if !s.open.Load() && notHealth(r) {
 			w.Header().Set("Retry-After", "1")
 			Problem(w, http.StatusServiceUnavailable, "starting")

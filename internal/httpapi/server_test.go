@@ -185,3 +185,50 @@ func TestReadyzSaysWhatStandsStill(t *testing.T) {
 		}
 	}
 }
+
+// TestAStoppingServerSaysSoAndServes: between /readyz saying no and the end, requests are answered still, on connections that end with them.
+func TestAStoppingServerSaysSoAndServes(t *testing.T) {
+	t.Parallel()
+	stop, stopped := make(chan struct{}), make(chan error, 1)
+	s, err := httpapi.Listen(t.Context(), httpapi.Config{Addr: "127.0.0.1:0", ReadyParts: func() []run.Part { return nil }, StopDelay: func() time.Duration {
+		close(stop)
+		return time.Second
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Handle("GET /hello", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { httpapi.JSON(w, "hello") }))
+	s.Open()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { stopped <- s.Run(ctx) }()
+	if status, _, _ := do(t, http.MethodGet, s.URL()+"/readyz", nil); status != http.StatusOK {
+		t.Errorf("before: %d", status)
+	}
+	cancel()
+	<-stop
+	began := time.Now()
+	if status, _, body := do(t, http.MethodGet, s.URL()+"/readyz", nil); status != http.StatusServiceUnavailable || !strings.Contains(body, "stopping") {
+		t.Errorf("while it stops: %d %s", status, body)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+"/hello", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = res.Body.Close(); res.StatusCode != http.StatusOK || !res.Close {
+		t.Errorf("a request while it stops: %d, its connection ends with it: %t", res.StatusCode, res.Close)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if _, err := net.DialTimeout("tcp", strings.TrimPrefix(s.URL(), "http://"), time.Second); err == nil {
+		t.Error("it listens still")
+	}
+}

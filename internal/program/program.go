@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -43,6 +41,7 @@ type Common struct {
 	LogLevel  string        `env:"TIDEMARK_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least important log line that is written: ${enum}."`
 	LogFormat string        `env:"TIDEMARK_LOG_FORMAT" default:"auto" enum:"auto,text,json" help:"Form of log lines: ${enum}; auto is text on a terminal, else json."`
 	Admin     string        `env:"TIDEMARK_ADMIN" help:"Address of the machine itself that serves profiles (pprof), such as 127.0.0.1:6060; empty: none."`
+	StopDelay time.Duration `env:"TIDEMARK_STOP_DELAY" default:"2s" help:"At SIGTERM, go on for so long with /readyz saying no, until nobody sends requests here any more. Ctrl-C does not wait."`
 	StopTime  time.Duration `env:"TIDEMARK_STOP_TIME" default:"4s" help:"How long what is in flight may take at the end."`
 
 	Healthcheck bool `help:"Only ask the one that runs here, at the address of --http, whether it is ready: status 0 if it is."`
@@ -97,13 +96,6 @@ func Exit(name string, err error) int {
 		return ExitUsage
 	}
 	return ExitNotSo
-}
-
-// SignalContext ends at the first interrupt or termination; a second one kills the process as usual.
-func SignalContext() (context.Context, context.CancelFunc) {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, cancel)
-	return ctx, cancel
 }
 
 // Version is the version of the build, as far as the toolchain knows it.
@@ -172,11 +164,17 @@ func RunService(spec ServiceSpec) error {
 	server, err = httpapi.Listen(ctx, httpapi.Config{
 		Addr: spec.HTTP, Version: Version(), Metrics: provider.Metrics(), Telemetry: tel,
 		ReadyParts: func() []run.Part { return []run.Part{service} },
+		StopDelay: func() time.Duration {
+			if errors.Is(context.Cause(ctx), ErrTerminated) {
+				return spec.Common.StopDelay
+			}
+			return 0
+		},
 	})
 	if err != nil {
 		return err
 	}
-	parts := []run.Part{{Name: "http", Component: server}, service}
+	parts := []run.Part{service}
 	if spec.Common.Admin != "" {
 		admin, err := httpapi.ListenAdmin(ctx, spec.Common.Admin)
 		if err != nil {
@@ -184,7 +182,8 @@ func RunService(spec ServiceSpec) error {
 		}
 		parts = append(parts, run.Part{Name: "admin", Component: admin})
 	}
-	return run.All(ctx, spec.Common.StopTime, parts...)
+	// Requests first: they need the service. Then the service leaves its groups, whose partitions move at once.
+	return run.Front(ctx, run.Part{Name: "http", Component: server}, spec.Common.StopDelay+spec.Common.StopTime, spec.Common.StopTime, parts...)
 }
 
 func environment(ctx context.Context, nc *nats.Conn, service string, tel bus.Telemetry) (Env, error) {

@@ -114,3 +114,25 @@ func TestReadyNamesWhatIsMissing(t *testing.T) {
 		t.Errorf("not ready: %v, want %v", got, want)
 	}
 }
+
+func TestFrontStopsFirst(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := run.Front(ctx, run.Part{Name: "http", Component: newPart(j, "http")}, time.Second, time.Second, run.Part{Name: "service", Component: newPart(j, "service")}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"http", "service"}; !slices.Equal(j.lines, want) {
+		t.Errorf("stopped in the order %v, want %v", j.lines, want)
+	}
+	boom := errors.New("boom")
+	for _, broken := range []string{"http", "service"} {
+		http, service := newPart(j, "http"), newPart(j, "service")
+		map[string]part{"http": http, "service": service}[broken].fail <- boom
+		err := run.Front(t.Context(), run.Part{Name: "http", Component: http}, time.Second, time.Second, run.Part{Name: "service", Component: service})
+		if !errors.Is(err, boom) {
+			t.Errorf("where %s fails, the error is %v", broken, err)
+		}
+	}
+}

@@ -33,7 +33,7 @@ type Config struct {
 	AdminAddr string // where profiles are served, on the machine itself; default none
 
 	Without []string          // services that run elsewhere; their part of the API is passed on
-	At      map[string]string // where those are; default: each service's usual address
+	At      map[string]string // where those are, HOST:PORT, several instances with commas; default: each service's usual address
 
 	OrderDeadline time.Duration // default 2 minutes
 	Analytics     analytics.Config

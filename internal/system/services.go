@@ -1,6 +1,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -105,11 +106,10 @@ func (s *System) makeService(ctx context.Context, name string) (program.Service,
 	}
 }
 
+// addrOf is where a service listens; of several instances the first.
 func (s *System) addrOf(service string) string {
-	if addr := s.cfg.At[service]; addr != "" {
-		return addr
-	}
-	return ServiceAddr(service)
+	first, _, _ := strings.Cut(cmp.Or(s.cfg.At[service], ServiceAddr(service)), ",")
+	return first
 }
 
 // commandOf is the line that runs a service by itself against this system.
@@ -130,17 +130,16 @@ func (s *System) commandOf(service string) string {
 }
 
 // mountElsewhere passes the API's parts of services that run by themselves on to them, so that callers need one address still.
-func (s *System) mountElsewhere(ctx context.Context) error {
+func (s *System) mountElsewhere(ctx context.Context) ([]run.Part, error) {
 	tel, err := s.cfg.Provider.Service(ctx, "tidemark")
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var parts []run.Part
 	transport := program.HTTPClient(tel).Transport
 	for _, name := range s.cfg.Without {
-		target, err := url.Parse("http://" + s.addrOf(name))
-		if err != nil {
-			return fmt.Errorf("address of %s: %w", name, err)
-		}
+		instances := newBackends(name, cmp.Or(s.cfg.At[name], ServiceAddr(name)), s.log)
+		parts = append(parts, run.Part{Name: "instances of " + name, Component: instances})
 		proxy := &httputil.ReverseProxy{
 			Transport: transport,
 			ModifyResponse: func(r *http.Response) error {
@@ -148,12 +147,13 @@ func (s *System) mountElsewhere(ctx context.Context) error {
 				return nil
 			},
 			Rewrite: func(r *httputil.ProxyRequest) {
-				r.SetURL(target)
+				r.SetURL(&url.URL{Scheme: "http", Host: instances.addr()})
 				r.Out.URL.RawPath = r.In.URL.RawPath // a SKU may hold an encoded slash
 			},
 			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+				instances.failed()
 				w.Header().Set("Retry-After", "1")
-				httpapi.Problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%s runs by itself and does not answer at %s; start it with: %s", name, target.Host, s.commandOf(name)))
+				httpapi.Problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%s runs by itself and does not answer at %s; start it with: %s", name, instances.addr(), s.commandOf(name)))
 			},
 		}
 		for _, path := range paths(name) {
@@ -163,5 +163,5 @@ func (s *System) mountElsewhere(ctx context.Context) error {
 			s.server.Handle(path, httpapi.LoopbackOnly(proxy))
 		}
 	}
-	return nil
+	return parts, nil
 }

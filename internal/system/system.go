@@ -162,9 +162,11 @@ func (s *System) prepare(ctx context.Context) ([]run.Part, error) {
 		return nil, err
 	}
 	parts = append(parts, operator)
-	if err := s.mountElsewhere(ctx); err != nil {
+	elsewhere, err := s.mountElsewhere(ctx)
+	if err != nil {
 		return nil, err
 	}
+	parts = append(parts, elsewhere...)
 	s.mountSystem()
 	s.server.Open()
 	return parts, nil
