@@ -11,6 +11,7 @@ import (
 
 type cli struct {
 	program.Common `embed:""`
+	program.Role   `embed:""`
 	HTTP           string `name:"http" env:"TIDEMARK_HTTP" default:"127.0.0.1:8082" help:"Address of the API."`
 }
 
@@ -18,9 +19,9 @@ func main() {
 	var c cli
 	program.Parse("inventory", "The inventory service: reserves, commits and releases stock.", &c)
 	os.Exit(program.Exit("inventory", program.RunService(program.ServiceSpec{
-		Name: events.ServiceInventory, Common: c.Common, HTTP: c.HTTP,
+		Name: events.ServiceInventory, Common: c.Common, HTTP: c.HTTP, Role: c.Role.Role,
 		Make: func(env program.Env) (program.Service, error) {
-			return inventory.New(inventory.Config{},
+			return inventory.New(inventory.Config{APIOnly: c.APIOnly()},
 				inventory.Deps{NATS: env.NATS, Topology: env.Topology, Registry: env.Registry, Telemetry: env.Telemetry})
 		},
 	})))

@@ -11,6 +11,7 @@ import (
 
 type cli struct {
 	program.Common `embed:""`
+	program.Role   `embed:""`
 	HTTP           string `name:"http" env:"TIDEMARK_HTTP" default:"127.0.0.1:8083" help:"Address of the API."`
 	SMTP           string `env:"TIDEMARK_SMTP_ADDR" default:"127.0.0.1:1025" help:"Mail server, host:port."`
 	SMTPUser       string `env:"TIDEMARK_SMTP_USERNAME" help:"User at the mail server; empty: none."`
@@ -25,11 +26,11 @@ func main() {
 	var c cli
 	program.Parse("notify", "The notify service: one message an order event and channel.", &c)
 	os.Exit(program.Exit("notify", program.RunService(program.ServiceSpec{
-		Name: events.ServiceNotify, Common: c.Common, HTTP: c.HTTP,
+		Name: events.ServiceNotify, Common: c.Common, HTTP: c.HTTP, Role: c.Role.Role,
 		Make: func(env program.Env) (program.Service, error) {
 			return notify.New(notify.Config{
 				SMTPAddr: c.SMTP, SMTPUsername: c.SMTPUser, SMTPPassword: c.SMTPPassword, SMTPTLS: c.SMTPTLS, From: c.From,
-				WebhookURL: c.WebhookURL, WebhookSecret: c.WebhookSecret,
+				WebhookURL: c.WebhookURL, WebhookSecret: c.WebhookSecret, APIOnly: c.APIOnly(),
 			}, notify.Deps{NATS: env.NATS, Topology: env.Topology, Registry: env.Registry, Telemetry: env.Telemetry})
 		},
 	})))

@@ -53,6 +53,8 @@ type Server struct {
 	log      *slog.Logger
 	open     atomic.Bool
 	stopping atomic.Bool
+	begun    atomic.Uint64 // requests that are not of health pages or metrics
+	busy     atomic.Int64  // of these, those that are being answered
 }
 
 // Listen takes the address at once, so that a busy port is known before anything else starts; Run serves.
@@ -164,9 +166,17 @@ func (s *Server) gate(next http.Handler) http.Handler {
 			Problem(w, http.StatusServiceUnavailable, "starting")
 			return
 		}
+		if notHealth(r) {
+			s.begun.Add(1)
+			s.busy.Add(1)
+			defer s.busy.Add(-1)
+		}
 		next.ServeHTTP(w, r)
 	})
 }
+
+// Requests is how many requests have come, and how many of them are being answered. Health pages and metrics don't count: machines ask for them all the time.
+func (s *Server) Requests() (begun uint64, open int64) { return s.begun.Load(), s.busy.Load() }
 
 func notHealth(r *http.Request) bool {
 	switch r.URL.Path {

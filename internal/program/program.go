@@ -43,6 +43,7 @@ type Common struct {
 	Admin     string        `env:"TIDEMARK_ADMIN" help:"Address of the machine itself that serves profiles (pprof), such as 127.0.0.1:6060; empty: none."`
 	StopDelay time.Duration `env:"TIDEMARK_STOP_DELAY" default:"2s" help:"At SIGTERM, go on for so long with /readyz saying no, until nobody sends requests here any more. Ctrl-C does not wait."`
 	StopTime  time.Duration `env:"TIDEMARK_STOP_TIME" default:"4s" help:"How long what is in flight may take at the end."`
+	MaxIdle   time.Duration `env:"TIDEMARK_MAX_IDLE" default:"0s" help:"Leave, with status 0, after so long without an event, a request, or anything that waits; 0: never."`
 
 	Healthcheck bool `help:"Only ask the one that runs here, at the address of --http, whether it is ready: status 0 if it is."`
 }
@@ -50,6 +51,7 @@ type Common struct {
 // Service is one of the four services as a program runs it.
 type Service interface {
 	run.Component
+	worker
 	Routes(api huma.API)
 }
 
@@ -111,6 +113,7 @@ type ServiceSpec struct {
 	Name   string
 	Common Common
 	HTTP   string
+	Role   string // default: [RoleAll]
 	Make   func(Env) (Service, error)
 }
 
@@ -140,6 +143,7 @@ func RunService(spec ServiceSpec) error {
 	defer nc.Close()
 
 	var server *httpapi.Server
+	var standing func(context.Context) ([]bus.Standing, error) // set before the service is ready
 	service := run.Part{Name: spec.Name, Component: run.NewBoot(func(ctx context.Context) (run.Component, error) {
 		env, err := environment(ctx, nc, spec.Name, tel)
 		if err != nil {
@@ -148,6 +152,12 @@ func RunService(spec ServiceSpec) error {
 		s, err := spec.Make(env)
 		if err != nil {
 			return nil, err
+		}
+		standing = s.Standing
+		if spec.Role == RoleWorker {
+			server.Open()
+			tel.Logger.Info("started", "role", spec.Role, "http", server.URL(), "nats", nc.ConnectedUrlRedacted())
+			return s, nil
 		}
 		s.Routes(server.API())
 		letters, err := Operator(env, server.API())
@@ -165,7 +175,7 @@ func RunService(spec ServiceSpec) error {
 		Addr: spec.HTTP, Version: Version(), Metrics: provider.Metrics(), Telemetry: tel,
 		ReadyParts: func() []run.Part { return []run.Part{service} },
 		StopDelay: func() time.Duration {
-			if errors.Is(context.Cause(ctx), ErrTerminated) {
+			if errors.Is(context.Cause(ctx), ErrTerminated) && spec.Role != RoleWorker { // nobody sends a worker requests
 				return spec.Common.StopDelay
 			}
 			return 0
@@ -175,6 +185,12 @@ func RunService(spec ServiceSpec) error {
 		return err
 	}
 	parts := []run.Part{service}
+	if spec.Common.MaxIdle > 0 {
+		parts = append(parts, run.Part{Name: "idle", Component: &idle{
+			after: spec.Common.MaxIdle, ready: service.Ready, requests: server.Requests, leave: cancel, log: tel.Logger,
+			standing: func(ctx context.Context) ([]bus.Standing, error) { return standing(ctx) },
+		}})
+	}
 	if spec.Common.Admin != "" {
 		admin, err := httpapi.ListenAdmin(ctx, spec.Common.Admin)
 		if err != nil {

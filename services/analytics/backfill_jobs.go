@@ -84,6 +84,18 @@ func (s *backfills) add(query string, dry bool) (BackfillJob, error) {
 	return *j, nil
 }
 
+// unfinished is how many jobs of this instance have not ended.
+func (s *backfills) unfinished() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.known {
+		if !j.ended() {
+			n++
+		}
+	}
+	return n
+}
+
 // run does the jobs until ctx ends.
 func (s *backfills) run(ctx context.Context) error {
 	for {

@@ -126,6 +126,16 @@ func (s *Service) Healthy() error {
 	return errors.Join(s.log.Healthy(), s.worker.health.failing(), s.worker.reach.failing())
 }
 
+// Standing is what there is to count, and to backfill. Windows that are open are not among it: they come out when heartbeats are read the next time.
+func (s *Service) Standing(ctx context.Context) ([]bus.Standing, error) {
+	standing, err := s.log.Standing(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("analytics: %w", err)
+	}
+	standing.Jobs += s.backfills.unfinished()
+	return []bus.Standing{standing}, nil
+}
+
 // Run serves until ctx ends; the step that is under way is finished.
 func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)

@@ -22,6 +22,8 @@ type Config struct {
 	MaxBatch int
 	// Lanes is how many orders one partition handles at once. Default 64.
 	Lanes int
+	// APIOnly: this instance serves the API, receipts among it, and reads no orders; others do.
+	APIOnly bool
 }
 
 // maxBatchLimit keeps a batch below the server's limit of 1,000 messages with room to spare.

@@ -80,6 +80,8 @@ func (idle) Ready() <-chan struct{} {
 	return ready
 }
 
+func (idle) Standing(context.Context) (bus.Standing, error) { return bus.Standing{}, nil }
+
 func (idle) Run(ctx context.Context) error {
 	<-ctx.Done()
 	return nil

@@ -41,11 +41,33 @@ type Service struct {
 	idle   chan struct{}  // holds the right to store one
 }
 
-// reader hands the events of ORDERS to handle: the consumer group, or nothing in tests that call handle themselves.
+// reader hands the events of ORDERS to handle: the consumer group, or nothing where others read, and in tests that call handle themselves.
 type reader interface {
 	Run(ctx context.Context) error
 	Ready() <-chan struct{}
+	Standing(ctx context.Context) (bus.Standing, error)
 }
+
+// nobody reads nothing.
+type nobody struct{ ready chan struct{} }
+
+func newNobody() nobody {
+	n := nobody{ready: make(chan struct{})}
+	close(n.ready)
+	return n
+}
+
+// Run waits for the end.
+func (nobody) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Ready holds at once.
+func (n nobody) Ready() <-chan struct{} { return n.ready }
+
+// Standing is nothing.
+func (nobody) Standing(context.Context) (bus.Standing, error) { return bus.Standing{}, nil }
 
 // New checks and puts together. It does not block. The topology must have been applied by whoever starts the service.
 func New(cfg Config, deps Deps) (*Service, error) {
@@ -62,6 +84,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s, err := newService(cfg, js, deps.Topology.Subjects(), encoder, telemetry)
 	if err != nil {
 		return nil, fmt.Errorf("inventory: %w", err)
+	}
+	if cfg.APIOnly {
+		s.group = newNobody()
+		return s, nil
 	}
 	group, _ := deps.Topology.Group(events.GroupInventory)
 	s.group, err = bus.NewGroup(
@@ -99,6 +125,15 @@ func newService(cfg Config, js jetstream.JetStream, subjects events.Subjects, en
 
 // Ready is closed when the state has caught up with the log and the orders are read, by this instance or by another.
 func (s *Service) Ready() <-chan struct{} { return s.ready }
+
+// Standing is what the group has to do.
+func (s *Service) Standing(ctx context.Context) ([]bus.Standing, error) {
+	standing, err := s.group.Standing(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("inventory: %w", err)
+	}
+	return []bus.Standing{standing}, nil
+}
 
 // Run serves until ctx ends. It then stops in the order in which nothing is lost: no new orders, decide what is in flight, store the state.
 func (s *Service) Run(ctx context.Context) error {

@@ -44,6 +44,8 @@ type Config struct {
 	Lanes int
 	// Retries are the waits between attempts; see [bus.GroupConfig].
 	Retries []time.Duration
+	// APIOnly: this instance answers what was sent, and sends nothing; others do.
+	APIOnly bool
 }
 
 // DefaultFrom is the sender where none is configured.

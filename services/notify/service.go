@@ -16,6 +16,7 @@ import (
 
 // Service is one instance of notify.
 type Service struct {
+	cfg      Config
 	js       jetstream.JetStream
 	group    *bus.Group
 	channels []channel
@@ -41,7 +42,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	encoder, subjects := bus.NewEncoder(deps.Registry, telemetry), deps.Topology.Subjects()
 	s := &Service{
-		js: js, tracer: telemetry.Tracer.Tracer("github.com/tidemark/tidemark/services/notify"), ready: make(chan struct{}), orders: store.New(js, events.StreamOrders, encoder, telemetry),
+		cfg: cfg, js: js, tracer: telemetry.Tracer.Tracer("github.com/tidemark/tidemark/services/notify"), ready: make(chan struct{}), orders: store.New(js, events.StreamOrders, encoder, telemetry),
 		notices: notices{log: store.New(js, events.StreamNotices, encoder, telemetry), subjects: subjects},
 	}
 	if s.metrics, err = newMetrics(telemetry.Meter); err != nil {
@@ -88,6 +89,18 @@ func (s *Service) makeChannels(cfg Config, telemetry bus.Telemetry) error {
 // Ready is closed when the orders are read, by this instance or by another.
 func (s *Service) Ready() <-chan struct{} { return s.ready }
 
+// Standing is what the group has to do.
+func (s *Service) Standing(ctx context.Context) ([]bus.Standing, error) {
+	if s.cfg.APIOnly {
+		return nil, nil
+	}
+	standing, err := s.group.Standing(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("notify: %w", err)
+	}
+	return []bus.Standing{standing}, nil
+}
+
 // Run reads until ctx ends. It then finishes what is being sent and records it, closes the connections, and returns nil.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.close()
@@ -97,6 +110,11 @@ func (s *Service) Run(ctx context.Context) error {
 			return nil
 		}
 		return fmt.Errorf("notify: %w", err)
+	}
+	if s.cfg.APIOnly {
+		close(s.ready)
+		<-ctx.Done()
+		return nil
 	}
 	read := make(chan error, 1)
 	go func() { read <- s.group.Run(ctx) }()

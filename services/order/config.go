@@ -27,6 +27,8 @@ type Config struct {
 	// MaxOpen is how many orders may be open (not ended) before new ones are answered 429. It counts what the read model has seen, so it can be passed by
 	// MaxRequests at most. Default 10,000.
 	MaxOpen int
+	// APIOnly: this instance serves the API and reads no events; others do.
+	APIOnly bool
 	// SnapshotEvery is after how many events the read model is stored. Default 10,000; negative: never.
 	SnapshotEvery int
 }

@@ -135,6 +135,11 @@ func (s *Service) work(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	if s.cfg.APIOnly {
+		close(s.ready)
+		<-ctx.Done()
+		return nil
+	}
 	workers, ctx := errgroup.WithContext(ctx)
 	for _, group := range s.groups {
 		workers.Go(func() error { return group.Run(ctx) })
@@ -151,6 +156,22 @@ func (s *Service) work(ctx context.Context) error {
 		return nil
 	})
 	return workers.Wait()
+}
+
+// Standing is what the groups have to do. An order that is open, with a deadline to come, is not among it: the deadline comes as an event.
+func (s *Service) Standing(ctx context.Context) ([]bus.Standing, error) {
+	if s.cfg.APIOnly {
+		return nil, nil
+	}
+	all := make([]bus.Standing, 0, len(s.groups))
+	for _, g := range s.groups {
+		standing, err := g.Standing(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("order: %w", err)
+		}
+		all = append(all, standing)
+	}
+	return all, nil
 }
 
 // open finds the bucket.

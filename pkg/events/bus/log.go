@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -85,8 +86,9 @@ type Log struct {
 	registry *events.Registry
 	template string
 
-	next     uint64 // consumer sequence of the last message accepted
-	last     uint64 // stream sequence of the last event handled
+	next     uint64        // consumer sequence of the last message accepted
+	last     uint64        // stream sequence of the last event handled
+	events   atomic.Uint64 // taken so far, without heartbeats
 	failures int
 	life     context.Context // of the handler
 }
@@ -308,6 +310,9 @@ func (l *Log) take(pull *puller, m *nats.Msg) (t *task, why ending, over bool) {
 	l.last = seq.stream
 	t = newTask(l.registry, m, seq, l.cfg.Group.Stream, 0)
 	l.tracing.receive(t)
+	if m.Subject != events.SubjectTick {
+		l.events.Add(1)
+	}
 	switch {
 	case m.Subject == events.SubjectTick: // no event, and no fault either
 		t.delivery.Event, t.delivery.Err = events.Event{}, nil
