@@ -118,6 +118,7 @@ func TestCommands(t *testing.T) {
 	s.page(t, "README.md")
 	s.page(t, "docs/tutorial/first-hour.md")
 	s.page(t, "docs/how-to/groups-and-replay.md")
+	s.page(t, "docs/how-to/kubernetes.md")
 	s.page(t, "docs/how-to/rebuild-a-projection.md")
 	httpPageNamesEveryOperation(t, s)
 	s.stop(t)

@@ -25,6 +25,7 @@ type topologyCmd struct {
 	AsyncAPI topologyAsyncAPICmd `cmd:"" name:"asyncapi" help:"Print the AsyncAPI 3 document: who sends and receives what, where, in which form."`
 	NATSConf topologyNATSConfCmd `cmd:"" name:"nats-conf" help:"Print the users of the broker and what each may do, as nats-server's configuration; make the keys that are missing."`
 	Apply    topologyApplyCmd    `cmd:"" help:"Make or update them on a broker; --dry-run says what would change."`
+	Keda     topologyKedaCmd     `cmd:"" help:"Print the manifests by which KEDA scales the workers: from none, by what waits for their groups."`
 }
 
 type topologyShowCmd struct {
