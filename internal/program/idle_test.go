@@ -62,7 +62,7 @@ func TestIdleLeavesAfterItsTimeAndNotBefore(t *testing.T) {
 				done := make(chan error, 1)
 				p := w.part(time.Minute, cancel)
 				go func() { done <- p.Run(ctx) }()
-				time.Sleep(10 * time.Minute) // of the bubble's clock
+				time.Sleep(10 * time.Minute) // work, not waiting
 				select {
 				case at := <-w.left:
 					t.Fatalf("left at %s though %s", at, name)
@@ -101,7 +101,7 @@ func TestIdleTakesActivityBetweenTwoLooksForActivity(t *testing.T) {
 				p := w.part(time.Minute, cancel)
 				go func() { done <- p.Run(ctx) }()
 				for range 20 {
-					time.Sleep(40 * time.Second)
+					time.Sleep(40 * time.Second) // work, not waiting
 					act(w)
 				}
 				select {
@@ -127,7 +127,7 @@ func TestIdleOfAStoppedProgramLeavesNothingBehind(t *testing.T) {
 		done := make(chan error, 1)
 		p := w.part(time.Minute, cancel)
 		go func() { done <- p.Run(ctx) }()
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // work, not waiting
 		cancel()
 		if err := <-done; err != nil || len(w.left) != 0 {
 			t.Errorf("%v, left %d times", err, len(w.left))
