@@ -24,10 +24,7 @@ func (b *backfill) publish(ctx context.Context, t *task, results []window.Result
 		all[i].Sequence, all[i].Watermark = t.standing.Sequence, t.standing.Watermark
 	}
 	names := []string{t.query.Name}
-	chains, err := b.publisher.chains(names, all)
-	if err != nil {
-		return err
-	}
+	chains := b.publisher.chains(names, all)
 	expect := t.lastOf()
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(publishAtOnce)
@@ -67,6 +64,9 @@ func (t *task) lastOf() map[subjectPlace]uint64 {
 
 // put stores what goes to one subject, in its order.
 func (b *backfill) put(ctx context.Context, c *chain, expect uint64) error {
+	if err := c.encode(); err != nil {
+		return err
+	}
 	for _, ev := range c.events {
 		s, err := b.publisher.send(ctx, c.subject, ev, jetstream.WithExpectLastSequencePerSubject(expect))
 		if err != nil {

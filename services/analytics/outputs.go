@@ -118,55 +118,79 @@ func (s *sent) wait(ctx context.Context) (*jetstream.PubAck, error) {
 
 // chain is what goes to one subject, in its order. Nearly always that is one result; a session that is retracted and one that begins with it are two.
 type chain struct {
-	subject string
-	results []*result
-	events  []events.Event
+	query, subject string
+	results        []*result
+	events         []events.Event // of the results; made when they are about to be sent
 }
 
-func (p *publisher) chains(names []string, results []result) ([]*chain, error) {
+func (p *publisher) chains(names []string, results []result) []*chain {
 	all := make([]*chain, 0, len(results))
 	bySubject := make(map[string]*chain, len(results))
 	for i := range results {
 		r := &results[i]
-		ev, err := r.event(names[r.Query])
-		if err != nil {
-			return nil, err
-		}
 		subject := p.subjects.Window(names[r.Query], r.Key, r.Start)
 		c := bySubject[subject]
 		if c == nil {
-			c = &chain{subject: subject}
+			c = &chain{query: names[r.Query], subject: subject}
 			bySubject[subject] = c
 			all = append(all, c)
 		}
-		c.results, c.events = append(c.results, r), append(c.events, ev)
+		c.results = append(c.results, r)
 	}
-	return all, nil
+	return all
+}
+
+// encode makes the events, if that was not done yet.
+func (c *chain) encode() error {
+	for i := len(c.events); i < len(c.results); i++ {
+		ev, err := c.results[i].event(c.query)
+		if err != nil {
+			return err
+		}
+		c.events = append(c.events, ev)
+	}
+	return nil
+}
+
+// guess is the last sequence that the broker is expected to have on the subject, where that is known or can be guessed.
+func (p *publisher) guess(c *chain) (last uint64, ok bool) {
+	out, known := p.last[c.subject]
+	first := c.results[0]
+	switch {
+	case len(c.results) > 1, !known && first.Revision > 1:
+		return 0, false
+	case known && first.Sequence <= out.cause: // the last: once more
+		return 0, false
+	}
+	return out.sequence, true
 }
 
 // results stores the results of windows. Where what is there before is known, or can be guessed, all are on their way at once, since each has a subject of its
-// own; for the others, and where the guess was wrong, the broker is asked first.
+// own: the broker stores the first while the second is encoded. For the others, and where the guess was wrong, it is asked first.
 func (p *publisher) results(ctx context.Context, names []string, results []result) error {
-	chains, err := p.chains(names, results)
-	if err != nil {
-		return err
-	}
 	var slow []*chain
-	flying := make([]sent, 0, len(chains))
-	owners := make([]*chain, 0, len(chains))
-	for _, c := range chains {
-		last, known := p.last[c.subject]
-		if len(c.results) > 1 || !known && c.results[0].Revision > 1 || known && c.results[0].Sequence <= last.cause { // the last: once more
+	flying := make([]sent, 0, len(results))
+	owners := make([]*chain, 0, len(results))
+	for _, c := range p.chains(names, results) {
+		last, ok := p.guess(c)
+		if !ok {
 			slow = append(slow, c)
 			continue
 		}
-		s, err := p.send(ctx, c.subject, c.events[0], jetstream.WithExpectLastSequencePerSubject(last.sequence))
+		s, err := p.first(ctx, c, last)
 		if err != nil {
 			return errors.Join(err, p.settle(ctx, flying, owners, nil))
 		}
 		flying, owners = append(flying, s), append(owners, c)
 	}
 	return p.settle(ctx, flying, owners, slow)
+}
+
+func (p *publisher) first(ctx context.Context, c *chain, expect uint64) (sent, error) {
+	if err := c.encode(); err != nil {
+		return sent{}, err
+	}
+	return p.send(ctx, c.subject, c.events[0], jetstream.WithExpectLastSequencePerSubject(expect))
 }
 
 // settle waits for what is on its way, and stores the rest one after the other.
@@ -214,6 +238,9 @@ func (p *publisher) remember(c *chain, sequence uint64) {
 
 // store stores what of a chain is not there yet, and returns the sequence of its last message; 0 where all was there, or something newer.
 func (p *publisher) store(ctx context.Context, c *chain) (uint64, error) {
+	if err := c.encode(); err != nil {
+		return 0, err
+	}
 	for try := 1; ; try++ {
 		last, from, err := p.missing(ctx, c)
 		if err != nil {
