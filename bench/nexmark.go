@@ -10,4 +10,5 @@ type nexmarkCmd struct {
 	Chart    chartCmd    `cmd:"" help:"Draw the figures that a measurement has written."`
 	Generate generateCmd `cmd:"" hidden:"" help:"The process that sends."`
 	Serve    serveCmd    `cmd:"" hidden:"" help:"The process that counts."`
+	Plain    plainCmd    `cmd:"" hidden:"" help:"The process that does not count, but publishes as much."`
 }

@@ -99,8 +99,8 @@ func (c *client) prepare(ctx context.Context, t events.Topology) error {
 	return bus.Apply(ctx, c.js, t, 1)
 }
 
-// backlog is how many messages are on their way: not copied to TIMELINE yet, or not acknowledged by analytics.
-func (c *client) backlog(ctx context.Context) (int, error) {
+// backlog is how many messages are on their way: not copied to TIMELINE yet, or not acknowledged by who counts.
+func (c *client) backlog(ctx context.Context, by counter) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	sent, err := c.lastSequence(ctx, nexmarkStream)
@@ -119,9 +119,7 @@ func (c *client) backlog(ctx context.Context) (int, error) {
 	for _, n := range info.State.Subjects {
 		copied += n
 	}
-	t := events.DefaultTopology(1)
-	group, _ := t.Group(events.GroupAnalytics)
-	consumer, err := c.js.Consumer(ctx, events.StreamTimeline, group.Consumer(0))
+	consumer, err := c.js.Consumer(ctx, events.StreamTimeline, by.consumer())
 	if err != nil {
 		return 0, err
 	}

@@ -32,6 +32,7 @@ type latencyRun struct {
 	Rates   []float64 `default:"10000" help:"Messages a second."`
 	Modes   []string  `help:"per-event, or how long results are gathered."`
 	Queries []string  `help:"By name; none: all."`
+	Plain   bool      `help:"Let a plain consumer of nats.go take its turn: it counts nothing, and publishes as many results for the same windows, without any guarantee."`
 	Rounds  int       `default:"1" help:"Rounds; the modes take turns."`
 	Out     string    `help:"Append the figures to this file, a JSON object a line."`
 }
@@ -42,6 +43,10 @@ func (c *latencyRun) Run(b *bench) error {
 	if err != nil {
 		return err
 	}
+	counters := countersOf(modes)
+	if c.Plain {
+		counters = append(counters, counter{plain: true})
+	}
 	x, err := expect(c.Events, c.Queries)
 	if err != nil {
 		return err
@@ -50,8 +55,8 @@ func (c *latencyRun) Run(b *bench) error {
 	b.say("|---|---|---|---|---|---|---|---|---|")
 	for range c.Rounds {
 		for _, rate := range c.Rates {
-			for _, mode := range modes {
-				f, err := b.nexmarkOnce(b.ctx, x, mode, c.Queries, rate)
+			for _, by := range counters {
+				f, err := b.nexmarkOnce(b.ctx, x, by, c.Queries, rate)
 				if err != nil {
 					return err
 				}
@@ -122,7 +127,7 @@ func (c *sustainCmd) Run(b *bench) error {
 			if err != nil {
 				return err
 			}
-			f, err := b.nexmarkOnce(b.ctx, x, mode, c.Queries, rate)
+			f, err := b.nexmarkOnce(b.ctx, x, counter{mode: mode}, c.Queries, rate)
 			if err != nil {
 				return err
 			}
@@ -168,7 +173,7 @@ func (c *drainCmd) Run(b *bench) error {
 			return err
 		}
 		for _, mode := range modes {
-			f, err := b.nexmarkOnce(b.ctx, x, mode, queries, 0)
+			f, err := b.nexmarkOnce(b.ctx, x, counter{mode: mode}, queries, 0)
 			if err != nil {
 				return err
 			}

@@ -52,19 +52,13 @@ func expect(events int, names []string) (*expectation, error) {
 	return x, nil
 }
 
-// check compares everything that came out with what is right, and returns how long after the message that made it so each window came out.
-func (x *expectation) check(ctx context.Context, c *client, o *outcome, due func(place int) time.Time) (map[string]latencies, error) {
-	emission := map[string]latencies{all: newLatencies()}
-	stamps, err := x.stamps(ctx, c)
-	if err != nil {
-		return emission, err
-	}
+// check compares everything that came out with what is right.
+func (x *expectation) check(ctx context.Context, c *client, o *outcome, stamps []stampOf) error {
 	duplicates, err := c.duplicates(ctx)
 	if err != nil {
-		return emission, err
+		return err
 	}
 	for _, q := range x.queries {
-		emission[q.Name] = newLatencies()
 		want, ended := x.digests[q.Name], int64(math.MaxInt64)
 		if q.StoreTime {
 			a := x.cfg.Batch(&q, x.log, storedOf(stamps))
@@ -72,9 +66,18 @@ func (x *expectation) check(ctx context.Context, c *client, o *outcome, due func
 		}
 		got := o.digest(q.Name, ended)
 		if got.Results != want.Results || got.Late != want.Late || duplicates[q.Name] != want.Duplicates.N {
-			return emission, fmt.Errorf("%w: %s: results %+v, late %+v, %d duplicates; right are %+v, %+v and %d", errRunVoid, q.Name,
+			return fmt.Errorf("%w: %s: results %+v, late %+v, %d duplicates; right are %+v, %+v and %d", errRunVoid, q.Name,
 				got.Results, got.Late, duplicates[q.Name], want.Results, want.Late, want.Duplicates.N)
 		}
+	}
+	return nil
+}
+
+// emission is how long after the message that made it so each window came out first, by query.
+func (x *expectation) emission(o *outcome, stamps []stampOf, due func(place int) time.Time) map[string]latencies {
+	emission := map[string]latencies{all: newLatencies()}
+	for _, q := range x.queries {
+		emission[q.Name] = newLatencies()
 		for at, s := range o.first[q.Name] {
 			place, known := x.first[q.Name][at]
 			if q.StoreTime {
@@ -87,7 +90,7 @@ func (x *expectation) check(ctx context.Context, c *client, o *outcome, due func
 			}
 		}
 	}
-	return emission, nil
+	return emission
 }
 
 // all are the results of all queries together.

@@ -27,13 +27,8 @@ type resultReader struct {
 	stop func()
 }
 
-func (c *client) readResults(ctx context.Context) (*resultReader, error) {
-	var subjects []string
-	t := events.DefaultTopology(1)
-	for _, q := range nexmark.Queries() {
-		subjects = append(subjects, t.Subjects().WindowsOf(q.Name))
-	}
-	consumer, err := c.js.OrderedConsumer(ctx, events.StreamWindows, jetstream.OrderedConsumerConfig{FilterSubjects: subjects})
+func (c *client) readResults(ctx context.Context, stream string, subjects ...string) (*resultReader, error) {
+	consumer, err := c.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{FilterSubjects: subjects})
 	if err != nil {
 		return nil, err
 	}

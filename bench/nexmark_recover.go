@@ -21,7 +21,7 @@ func (c *recoverCmd) Run(b *bench) error {
 	if err != nil {
 		return err
 	}
-	r := &nexmarkRun{b: b, x: x, mode: c.Mode, rate: c.Rate}
+	r := &nexmarkRun{b: b, x: x, by: counter{mode: c.Mode}, rate: c.Rate}
 	defer r.close()
 	if err := r.open(); err != nil {
 		return err
@@ -55,7 +55,7 @@ func (c *recoverCmd) kill(b *bench, r *nexmarkRun) error {
 	ready := time.Since(killed)
 	caughtUp := int(c.Rate / 50) // messages of 20 ms: what is on its way at any time
 	for {
-		n, err := r.to.backlog(b.ctx)
+		n, err := r.to.backlog(b.ctx, r.by)
 		if err != nil {
 			return err
 		}

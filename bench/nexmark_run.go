@@ -14,14 +14,15 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tidemark/tidemark/services/analytics"
+	"github.com/tidemark/tidemark/bench/nexmark"
+	"github.com/tidemark/tidemark/pkg/events"
 )
 
 // nexmarkRun is one run: a broker on an empty directory, analytics, a generator, and this process, which reads.
 type nexmarkRun struct {
 	b       *bench
 	x       *expectation
-	mode    analytics.Mode
+	by      counter
 	queries []string
 	rate    float64 // 0: the whole log is stored before analytics starts
 
@@ -71,7 +72,16 @@ func (r *nexmarkRun) open() (err error) {
 	if err := r.to.prepare(r.b.ctx, nexmarkTopology(r.x.cfg.Partitions)); err != nil {
 		return err
 	}
-	r.results, err = r.to.readResults(r.b.ctx)
+	if r.by.plain {
+		r.results, err = r.to.readPlain(r.b.ctx)
+		return err
+	}
+	var subjects []string
+	t := events.DefaultTopology(1)
+	for _, q := range nexmark.Queries() {
+		subjects = append(subjects, t.Subjects().WindowsOf(q.Name))
+	}
+	r.results, err = r.to.readResults(r.b.ctx, events.StreamWindows, subjects...)
 	return err
 }
 
@@ -100,7 +110,11 @@ func (r *nexmarkRun) serve() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(self, "nexmark", "serve", "--nats", r.broker.url, "--mode", r.mode.String(), "--queries", strings.Join(r.queries, ",")) //nolint:noctx // stopped by close
+	args := []string{"nexmark", "serve", "--nats", r.broker.url, "--mode", r.by.mode.String(), "--queries", strings.Join(r.queries, ",")}
+	if r.by.plain {
+		args = []string{"nexmark", "plain", "--nats", r.broker.url, "--events", strconv.Itoa(r.x.cfg.Events), "--queries", strings.Join(r.queries, ",")}
+	}
+	cmd := exec.Command(self, args...) //nolint:noctx // stopped by close
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -140,7 +154,7 @@ func (r *nexmarkRun) due(place int) time.Time {
 
 // measure sends everything, waits for everything, and checks it.
 func (r *nexmarkRun) measure() (*figures, error) {
-	f := &figures{Mode: r.mode.String(), Queries: strings.Join(r.queries, ","), Events: r.x.cfg.Events, Rate: r.rate}
+	f := &figures{Mode: r.by.String(), Queries: strings.Join(r.queries, ","), Events: r.x.cfg.Events, Rate: r.rate}
 	if r.rate > 0 {
 		if err := r.serve(); err != nil {
 			return nil, err
@@ -189,7 +203,7 @@ func (r *nexmarkRun) measure() (*figures, error) {
 // watch notes the backlog until all is sent and worked off, and nothing has come out for a while. It returns when the last came out.
 func (r *nexmarkRun) watch(f *figures, done chan error) (ended time.Time, err error) {
 	const step = 250 * time.Millisecond
-	quiet := 2*time.Second + 2*r.mode.Every
+	quiet := 2*time.Second + 2*r.by.mode.Every
 	sent := false
 	last, since := -1, time.Now()
 	for {
@@ -203,7 +217,7 @@ func (r *nexmarkRun) watch(f *figures, done chan error) (ended time.Time, err er
 		case <-r.b.ctx.Done():
 			return ended, r.b.ctx.Err()
 		}
-		n, err := r.to.backlog(r.b.ctx)
+		n, err := r.to.backlog(r.b.ctx, r.by)
 		if err != nil {
 			return ended, err
 		}
@@ -231,13 +245,19 @@ func (r *nexmarkRun) finish(f *figures) error {
 	if err != nil {
 		return err
 	}
-	if err := o.readLate(r.b.ctx, r.to); err != nil {
-		return err
-	}
-	emission, err := r.x.check(r.b.ctx, r.to, o, r.due)
+	stamps, err := r.x.stamps(r.b.ctx, r.to)
 	if err != nil {
 		return err
 	}
+	if !r.by.plain {
+		if err := o.readLate(r.b.ctx, r.to); err != nil {
+			return err
+		}
+		if err := r.x.check(r.b.ctx, r.to, o, stamps); err != nil {
+			return err
+		}
+	}
+	emission := r.x.emission(o, stamps, r.due)
 	f.Results = r.results.count()
 	f.P50, f.P99, f.P999, f.Max = emission[all].quantile(50), emission[all].quantile(99), emission[all].quantile(99.9), emission[all].quantile(100)
 	f.ByQuery = make(map[string][2]float64)
@@ -265,8 +285,8 @@ func (f *figures) keepsUp(every time.Duration) bool {
 }
 
 // once runs and cleans up.
-func (b *bench) nexmarkOnce(ctx context.Context, x *expectation, mode analytics.Mode, queries []string, rate float64) (*figures, error) {
-	r := &nexmarkRun{b: &bench{ctx: ctx, out: b.out}, x: x, mode: mode, queries: queries, rate: rate}
+func (b *bench) nexmarkOnce(ctx context.Context, x *expectation, by counter, queries []string, rate float64) (*figures, error) {
+	r := &nexmarkRun{b: &bench{ctx: ctx, out: b.out}, x: x, by: by, queries: queries, rate: rate}
 	defer r.close()
 	if err := r.open(); err != nil {
 		return nil, err

@@ -63,6 +63,29 @@ func (c Config) Stream(q *Query, log []Delivery, stored []int64, batch int) (*St
 	return s, nil
 }
 
+// Results calls take with every result that comes out when the log is fed to the engine event by event, and with the delivery that made it come out.
+func (c Config) Results(q *Query, log []Delivery, take func(place int, r *window.Result)) error {
+	e, err := window.New(q.Config(c))
+	if err != nil {
+		return err
+	}
+	var ignored Streamed
+	for i, stored := range c.Stored(log) {
+		var out []window.Result
+		if ev := c.Event(log[i].Number); q.Takes(ev.Kind) {
+			out = ignored.apply(e, q, &log[i], &ev, stored)
+		} else {
+			out = e.Tick(stored)
+		}
+		for n := range out {
+			if r := &out[n]; r.Timing == window.Retract || q.Keep == nil || q.Keep(r) {
+				take(i, r)
+			}
+		}
+	}
+	return nil
+}
+
 func (s *Streamed) apply(e *window.Engine, q *Query, d *Delivery, ev *Event, stored int64) []window.Result {
 	in := window.Event{ID: ev.ID(), Time: d.Time, Stored: stored, Partition: d.Partition}
 	if q.StoreTime {
