@@ -22,7 +22,7 @@ type ordersCmd struct {
 	Rounds  int    `default:"5" help:"Rounds of each; they take turns."`
 	Open    int    `default:"256" help:"Orders that are open at once."`
 	Stored  int    `default:"0" help:"Then store this many orders, and measure again."`
-	Profile string `help:"Write CPU profiles of one round of ours to FILE.ours and FILE.nats, instead of comparing."`
+	Profile string `help:"Write CPU profiles of one round of ours to FILE.ours and FILE.nats, instead of comparing; with --stored behind so many."`
 }
 
 // Run prints orders a second of both and their ratio.
@@ -55,7 +55,7 @@ func (c *ordersCmd) Run(b *bench) error {
 
 // profile runs ours alone and looks at where the time goes, in our process and in nats-server.
 func (c *ordersCmd) profile(b *bench, r *rig) error {
-	if _, err := r.driver.run(b.ctx, c.N/3, c.Open); err != nil { // warm-up
+	if _, err := r.driver.run(b.ctx, c.N/3+c.Stored, c.Open); err != nil { // warm-up
 		return err
 	}
 	return profileBoth(b.ctx, r.nats, c.Profile, func() error {
