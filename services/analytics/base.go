@@ -26,13 +26,13 @@ const (
 	maxAge        = time.Minute // by store time: the base of a state that is small is never older than that while there are events
 	maxAgeLarge   = time.Hour
 	smallState    = 1 << 20
-	partSize      = 512 << 10
+	partSize      = 128 << 10 // as small as this, since the broker takes the commit behind a part after it
 
-	// The stream keeps 100 messages a subject, and parts are spread over subjects, so that each has room for three: the present one, the one that is being written, and
-	// one that a stopped writer left. A state may have 256 MiB, which is some ten million events in open windows. A larger one is not written: the last base
+	// The stream keeps 100 messages a subject, and parts are spread over subjects, so that each has room for six: the present one, the one that is being written, and
+	// those that stopped writers left. A state may have 256 MiB, which is some ten million events in open windows. A larger one is not written: the last base
 	// stays, and a restart reads more of TIMELINE.
-	partsPerSubject = 32
-	maxParts        = 512
+	partsPerSubject = 16
+	maxParts        = 2048
 )
 
 // due says whether a new base is worth its bytes, for a state of that size at a sequence and store time.
@@ -60,7 +60,7 @@ func (j *journal) keep(ctx context.Context, name string, data []byte, half func(
 	kept := pieces{Size: len(data), Digest: hex.EncodeToString(digest[:])}
 	for rest := data; len(rest) > 0; {
 		n := min(len(rest), partSize)
-		subject := j.subjects.Commit(name, len(kept.Parts)/partsPerSubject)
+		subject := j.partSubject(name, len(kept.Parts))
 		ack, err := j.publish(ctx, &nats.Msg{Subject: subject, Data: rest[:n]})
 		if err != nil {
 			return pieces{}, fmt.Errorf("store %s: %w", name, err)
@@ -74,6 +74,11 @@ func (j *journal) keep(ctx context.Context, name string, data []byte, half func(
 		}
 	}
 	return kept, nil
+}
+
+// partSubject is where the part of that number goes.
+func (j *journal) partSubject(name string, part int) string {
+	return j.subjects.Commit(name, part/partsPerSubject)
 }
 
 func (j *journal) publish(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, error) {

@@ -55,3 +55,86 @@ func BenchmarkBacklog(b *testing.B) {
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
+
+// BenchmarkPublish is what the results of one window with many keys cost once they are committed: 1,200 of them, each a message of its own on top of what is there. An operation is a result.
+func BenchmarkPublish(b *testing.B) {
+	const keys, span = 1200, int64(60_000)
+	s := newShop(b, eventstest.Start, withoutHeartbeats)
+	w := s.workerOf(plain())
+	names := w.plan.names()
+	at := 0
+	for i, name := range names {
+		if name == "orders-per-minute" {
+			at = i
+		}
+	}
+	var sequence uint64
+	b.ReportAllocs()
+	for n := 0; n < b.N; n += keys {
+		rec := record{}
+		for _, name := range names {
+			rec.Queries = append(rec.Queries, queryRecord{Name: name})
+		}
+		sequence++
+		start := int64(sequence) * span //nolint:gosec // small
+		watermark := start + 2*span
+		for k := range min(keys, b.N-n) {
+			rec.Outputs.Results = append(rec.Outputs.Results, result{
+				Query: at, Key: fmt.Sprint("customer-", k), Start: start, End: start + span, Count: 3, Value: 7, Revision: 1, Timing: "on_time", Sequence: sequence, Watermark: &watermark,
+			})
+		}
+		if _, err := w.publisher.publish(b.Context(), &rec); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkBase is how long the longest step is held up by a base of 100,000 orders in open windows: where it is written in one go, and where each step does its share.
+func BenchmarkBase(b *testing.B) {
+	s := newShop(b, eventstest.Start, withoutHeartbeats)
+	w := s.workerOf(plain())
+	at := time.Now().UTC().Truncate(time.Minute)
+	template := order(b, "template", at.Format(time.RFC3339), "GBP", 5)
+	const n, batch = 100_000, 1000
+	for from := 0; from < n; from += batch {
+		ds := make([]bus.Delivery, batch)
+		for i := range ds {
+			ev := template
+			ev.ID = fmt.Sprint(from + i)
+			ds[i] = bus.Delivery{Event: ev, Stream: events.StreamTimeline, Sequence: uint64(from + i + 1), StoredAt: at} //nolint:gosec // small
+		}
+		if err := w.handle(b.Context(), ds); err != nil {
+			b.Fatal(err)
+		}
+	}
+	report := func(b *testing.B, longest time.Duration) {
+		b.ReportMetric(float64(longest.Microseconds())/1000, "ms-longest")
+		b.ReportMetric(float64(w.state.size())/(1<<20), "MiB")
+	}
+	b.Run("at_once", func(b *testing.B) {
+		longest := time.Duration(0)
+		for range b.N {
+			began := time.Now()
+			rec := recordOf(w.state)
+			if err := w.writeBase(b.Context(), &rec); err != nil {
+				b.Fatal(err)
+			}
+			longest = max(longest, time.Since(began))
+		}
+		report(b, longest)
+	})
+	b.Run("in_steps", func(b *testing.B) {
+		longest := time.Duration(0)
+		for range b.N {
+			w.next = nextBase{draft: newDraft(w.state, w.now())}
+			for w.next.stored == nil {
+				began := time.Now()
+				if err := w.prepareBase(); err != nil {
+					b.Fatal(err)
+				}
+				longest = max(longest, time.Since(began))
+			}
+		}
+		report(b, longest)
+	})
+}

@@ -22,7 +22,8 @@
 //
 // A record does not hold the open windows. It names a base: a snapshot of the engines at an earlier sequence, stored beside the records. To go on, an
 // instance loads the base and reads TIMELINE from there to the record's sequence, publishing nothing. A new base is written when it is cheaper
-// than the events that it saves from being read again, so both the writing and the reading stay small. See base.go.
+// than the events that it saves from being read again, so both the writing and the reading stay small. It is written a little with each step, behind
+// the step's results, so that none waits for it. See base.go and draft.go.
 //
 // A result carries the sequence of the message that made it come out. The last message on the subject of a window is the truth about it, and nobody puts an earlier
 // one on top of it: not a step that is published again, nor an instance that wakes up late. See outputs.go.
@@ -46,7 +47,7 @@
 // GET /v1/projections/windows show the counts. A log that does not hold what was committed is refused, and Service.Healthy says so.
 //
 // The files: queries.go says what is counted, plan.go and settings.go how; state.go applies events, held.go keeps results back, record.go and journal.go are the
-// commit, snapshot.go and base.go the snapshots, outputs.go and lates.go publish, worker.go is the step, replay.go and catchup.go how an instance goes on, tail.go reads a stream. index.go holds
+// commit, snapshot.go, base.go and draft.go the snapshots, outputs.go and lates.go publish, worker.go is the step, replay.go and catchup.go how an instance goes on, tail.go reads a stream. index.go holds
 // closed windows for the HTTP API of windows.go, view.go lets it look at the worker; clicks.go is the way in for clicks. backfill.go and its neighbours compute windows again that
 // late events have missed, the package lateness says how long to wait.
 package analytics

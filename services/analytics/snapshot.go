@@ -31,25 +31,32 @@ func (s *state) size() int {
 // snapshot writes the state: version, sequence, unreadable, then for each query its name, sequence, unreadable, cut, engine, what is held and how late events were, with
 // lengths before them.
 func (s *state) snapshot() []byte {
-	b := make([]byte, 0, s.size())
+	b := s.appendHeader(make([]byte, 0, s.size()))
+	for _, r := range s.running {
+		b = r.append(b)
+	}
+	return b
+}
+
+func (s *state) appendHeader(b []byte) []byte {
 	b = append(b, stateVersion)
 	b = binary.AppendUvarint(b, s.sequence)
 	b = binary.AppendUvarint(b, s.unreadable)
-	b = binary.AppendUvarint(b, uint64(len(s.running)))
-	for _, r := range s.running {
-		b = appendBytes(b, []byte(r.Name))
-		b = binary.AppendUvarint(b, r.sequence)
-		b = binary.AppendUvarint(b, r.unreadable)
-		b = binary.AppendUvarint(b, r.cut)
-		b = appendBytes(b, r.engine.Snapshot())
-		var held []byte
-		if len(r.held) > 0 {
-			held, _ = json.Marshal(r.held) // numbers and texts: it does not fail
-		}
-		b = appendBytes(b, held)
-		b = appendBytes(b, r.lateness.Snapshot())
+	return binary.AppendUvarint(b, uint64(len(s.running)))
+}
+
+func (r *running) append(b []byte) []byte {
+	b = appendBytes(b, []byte(r.Name))
+	b = binary.AppendUvarint(b, r.sequence)
+	b = binary.AppendUvarint(b, r.unreadable)
+	b = binary.AppendUvarint(b, r.cut)
+	b = appendBytes(b, r.engine.Snapshot())
+	var held []byte
+	if len(r.held) > 0 {
+		held, _ = json.Marshal(r.held) // numbers and texts: it does not fail
 	}
-	return b
+	b = appendBytes(b, held)
+	return appendBytes(b, r.lateness.Snapshot())
 }
 
 func appendBytes(b, v []byte) []byte {

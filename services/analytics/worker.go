@@ -35,6 +35,8 @@ type worker struct {
 	rebase     bool        // something happened since the last base
 	cuts       []time.Time // when each query's last micro-batch ended
 
+	next nextBase
+
 	fault func(stage) error // tests let a step die here
 }
 
@@ -101,6 +103,7 @@ func (w *worker) handle(ctx context.Context, ds []bus.Delivery) error {
 // forget throws away what is in memory: it may be ahead of what is committed.
 func (w *worker) forget() {
 	w.state = nil
+	w.next.drop()
 	w.view.set(nil)
 }
 
@@ -121,22 +124,32 @@ func (w *worker) step(ctx context.Context, ds []bus.Delivery) (err error) {
 		}
 		w.pending = w.pending || changed
 		w.rebase = w.rebase || changed
-		last := i == len(ds)-1
-		w.cut(&out, last)
-		if out.bytes() < maxOutputs && !last {
-			continue
+		if i == len(ds)-1 {
+			break
 		}
-		due := w.rebase && w.rec.Base.due(w.state.size(), w.state.sequence, w.state.stored)
-		if !w.pending && out.empty() && !due && w.state.sequence-w.rec.Sequence < maxQuiet {
-			continue
+		if w.cut(&out, false); out.bytes() >= maxOutputs {
+			if err := w.conclude(ctx, &out); err != nil {
+				return err
+			}
 		}
-		if err := w.commit(ctx, out, due); err != nil {
-			return err
-		}
-		out = outputs{}
+	}
+	w.cut(&out, true)
+	if err := w.conclude(ctx, &out); err != nil {
+		return err
 	}
 	w.view.alive()
-	return nil
+	return w.prepareBase()
+}
+
+// conclude commits what was applied, where there is something that is worth it.
+func (w *worker) conclude(ctx context.Context, out *outputs) error {
+	due := w.next.atOnce && w.baseDue()
+	if !w.pending && out.empty() && !due && w.next.stored == nil && w.state.sequence-w.rec.Sequence < maxQuiet {
+		return nil
+	}
+	err := w.commit(ctx, *out, due)
+	*out = outputs{}
+	return err
 }
 
 // cut moves what is due of what is held into the outputs: in the midst of a step what has grown to its number of events, at the end what has had its time.
@@ -160,16 +173,13 @@ func (w *worker) cut(out *outputs, last bool) {
 func (w *worker) commit(ctx context.Context, out outputs, due bool) error {
 	rec := recordOf(w.state)
 	rec.Base, rec.LateBefore, rec.Outputs = w.rec.Base, w.lateSeq, out
-	if due || rec.Base.Parts == nil {
-		kept, err := w.journal.keep(ctx, baseName, w.state.snapshot(), func() error { return w.fault(duringBase) })
-		switch {
-		case err == nil:
-			rec.Base = base{Sequence: w.state.sequence, Stored: w.state.stored, pieces: kept}
-		case errors.Is(err, errTooLarge):
-			w.log.WarnContext(ctx, "no new base: a restart will read TIMELINE from the last one", "error", err, "base", rec.Base.Sequence)
-		default:
+	switch {
+	case due || rec.Base.Parts == nil:
+		if err := w.writeBase(ctx, &rec); err != nil {
 			return err
 		}
+	case w.next.stored != nil:
+		rec.Base = *w.next.stored
 	}
 	if err := w.fault(beforeCommit); err != nil {
 		return err
@@ -179,6 +189,7 @@ func (w *worker) commit(ctx context.Context, out outputs, due bool) error {
 		return err
 	}
 	w.rebase = w.rebase && rec.Base.Sequence != rec.Sequence
+	w.next.stored = nil
 	w.rec, w.recSeq, w.positioned, w.pending = rec, seq, seq, false
 	w.view.committed(&rec)
 	if err := w.fault(afterCommit); err != nil {
@@ -222,7 +233,7 @@ func (w *worker) resume(ctx context.Context) error {
 
 // close leaves a base at the last sequence, so that the next program, which may be a newer one, has nothing to replay. That it fails costs nothing but that.
 func (w *worker) close(ctx context.Context) {
-	if w.state == nil || w.recSeq != w.positioned || !w.rebase && !w.pending {
+	if w.state == nil || w.recSeq != w.positioned || !w.rebase && !w.pending && !w.next.underWay() {
 		return
 	}
 	if err := w.commit(ctx, outputs{}, true); err != nil {
