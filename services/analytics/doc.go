@@ -31,7 +31,8 @@
 // # Two modes, one core
 //
 // Engines always work event by event. A query in micro-batch mode holds its results back, and lets them come out together, each window once; late events are never held. So what is counted,
-// what is late and the last result of each window are the same in both modes. See held.go. Where every query works in batches, the step gathers as well.
+// what is late and the last result of each window are the same in both modes. See held.go. Where every query works in batches, the step gathers as well. A batch that has had its time comes out though nothing is read meanwhile:
+// a clock decides when results are stored, never what they are.
 //
 // # A query that is new
 //

@@ -110,6 +110,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.log, err = bus.NewLog(bus.LogConfig{
 		Group: group, Handler: s.worker.handle, Position: s.worker.position, Check: p.check, Gather: gather, MaxBatch: most,
+		Due: s.worker.due,
 	}, busDeps)
 	if err != nil {
 		return nil, fmt.Errorf("analytics: %w", err)

@@ -152,6 +152,21 @@ func (w *worker) conclude(ctx context.Context, out *outputs) error {
 	return err
 }
 
+// due is when a step is to be made though nothing comes: when the first of the micro-batches that hold something has had its time. It is asked by the goroutine that steps.
+func (w *worker) due() (first time.Time) {
+	if w.state == nil {
+		return first
+	}
+	for i, r := range w.state.running {
+		if every := r.settings.Mode.Every; every > 0 && len(r.held) > 0 {
+			if at := w.cuts[i].Add(every); first.IsZero() || at.Before(first) {
+				first = at
+			}
+		}
+	}
+	return first
+}
+
 // cut moves what is due of what is held into the outputs: in the midst of a step what has grown to its number of events, at the end what has had its time.
 func (w *worker) cut(out *outputs, last bool) {
 	var now time.Time

@@ -14,7 +14,6 @@ import (
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/deadletter"
-	"github.com/tidemark/tidemark/pkg/events/fail"
 )
 
 // BatchHandler handles events in the order of the log. When it returns nil, all of them are acknowledged; it has stored their effect and its
@@ -33,6 +32,9 @@ type LogConfig struct {
 	// Gather is how long the first event of a batch waits for others, unless the batch is full before. So one call, and what it commits, serves all of them, and the
 	// acknowledgements come after it. 0: an event waits for nothing but the call before. At most a third of the group's AckWait, and MaxBatch less than its MaxPending.
 	Gather time.Duration
+	// Due, where it is set, is asked after each call of Handler when it is to be called again if no event comes before, with none. Zero: not at all. It may decide when something that was
+	// computed is stored, never what: the log has no such call.
+	Due func() time.Time
 	// Position returns the last sequence whose effect is stored; reading starts behind it. It is called at every take-over and reset.
 	Position func(ctx context.Context) (uint64, error)
 	// Check, where it is set, is asked about every event that could be decoded. What it returns an error for can't be read either, and is parked in
@@ -122,35 +124,6 @@ func NewLog(cfg LogConfig, deps Deps) (*Log, error) {
 	return l, nil
 }
 
-var errNoReplay = errors.New("the group reads a log in its order and has passed this event: it can't be replayed, only discarded")
-
-// newClerk makes the part that works on the log's letters. It is a partition that reads nothing.
-func newClerk(l *Log, deps Deps, m *metrics) (*partition, error) {
-	cfg := GroupConfig{Group: l.cfg.Group, Handler: l.cfg.Replay, Retries: []time.Duration{}}.withDefaults()
-	var handler any = l.cfg.Handler
-	if cfg.Handler == nil {
-		cfg.Handler = func(context.Context, Delivery) error { return fail.Permanent(errNoReplay, "no_replay") }
-	} else {
-		handler = l.cfg.Replay
-	}
-	gate, err := newGate()
-	if err != nil {
-		return nil, err
-	}
-	group := l.cfg.Group
-	group.Independent = true
-	p := &partition{
-		group: group, template: l.template, log: l.log, metrics: m, tracing: l.tracing, registry: l.registry,
-		who: newIdentity(handler, l.members.name), breaker: newBreaker(cfg.Breaker, m.paused), jobs: l.jobs, quarantine: NewQuarantine(),
-		handler: cfg.Handler, timeout: cfg.Timeout, retries: cfg.Retries, inPlace: cfg.InPlace, drainTime: l.cfg.Drain,
-		window: newWindow(1), gate: gate,
-	}
-	p.letters = newLetters(deps.JS, deps.Subjects, group, 0, p.who, m)
-	p.letters.forEver = true
-	p.lanes = newLanes(cfg.Lanes, p.run)
-	return p, nil
-}
-
 // Ready is closed when the stream is read, by this member or by another.
 func (l *Log) Ready() <-chan struct{} { return l.reader.ready }
 
@@ -226,32 +199,31 @@ func (l *Log) read(ctx context.Context, pull *puller) ending {
 	defer tick.Stop()
 	gathered := gathering{wait: l.cfg.Gather, most: l.cfg.MaxBatch}
 	defer gathered.stop()
+	due := alarm{due: l.cfg.Due}
+	defer due.stop()
+	deliver := func() bool {
+		defer due.set()
+		return l.deliver(ctx, gathered.take())
+	}
 	for {
 		if err := pull.want(2 * l.cfg.MaxBatch); err != nil {
 			l.log.DebugContext(ctx, "not asked for messages", "error", err)
 		}
+		ok := true
 		select {
 		case m := <-pull.msgs:
 			batch, why, over := l.collect(pull, m, l.cfg.MaxBatch-len(gathered.batch))
-			if !gathered.add(batch) && !over {
-				continue
+			if gathered.add(batch) || over {
+				ok = deliver()
 			}
-			if !l.deliver(ctx, gathered.take()) {
-				if ctx.Err() != nil {
-					return endStopped
-				}
-				return endJump
-			}
-			if over {
+			if ok && over {
 				return why
 			}
 		case <-gathered.due():
-			if !l.deliver(ctx, gathered.take()) {
-				if ctx.Err() != nil {
-					return endStopped
-				}
-				return endJump
-			}
+			ok = deliver()
+		case <-due.rings():
+			ok = l.handle(ctx, nil)
+			due.set()
 		case <-l.clerk.lost:
 			return endPinLost
 		case now := <-tick.C:
@@ -259,8 +231,15 @@ func (l *Log) read(ctx context.Context, pull *puller) ending {
 				return endJump
 			}
 		case <-ctx.Done():
-			l.deliver(ctx, gathered.take()) // rather than let another one read it again; it is fenced
+			deliver() // rather than let another one read it again; it is fenced
 			return endStopped
+		}
+		switch {
+		case ok:
+		case ctx.Err() != nil:
+			return endStopped
+		default:
+			return endJump
 		}
 	}
 }
@@ -335,20 +314,29 @@ func (l *Log) deliver(ctx context.Context, batch []*task) bool {
 		t.delivery.Attempt = l.failures + 1
 		ds[i] = t.delivery
 	}
-	if err := l.call(ds); err != nil {
-		l.failures++
-		wait := backoff(l.failures, 100*time.Millisecond, 5*time.Second)
-		l.metrics.retried.add(l.life)
-		l.log.WarnContext(l.life, "batch failed, starting over from the stored position", "error", err, "first", batch[0].seq.stream, "events", len(batch), "wait", wait)
-		sleep(ctx, wait)
+	if !l.handle(ctx, ds) {
 		return false
 	}
-	l.failures = 0
 	for _, t := range batch {
 		l.metrics.handled.add(l.life)
 		l.ack(t)
 	}
 	return true
+}
+
+// handle calls the handler. false: start over from the position, after a while.
+func (l *Log) handle(ctx context.Context, ds []Delivery) bool {
+	err := l.call(ds)
+	if err == nil {
+		l.failures = 0
+		return true
+	}
+	l.failures++
+	wait := backoff(l.failures, 100*time.Millisecond, 5*time.Second)
+	l.metrics.retried.add(l.life)
+	l.log.WarnContext(l.life, "batch failed, starting over from the stored position", "error", err, "behind", l.last-uint64(len(ds)), "events", len(ds), "wait", wait)
+	sleep(ctx, wait)
+	return false
 }
 
 func (l *Log) park(ctx context.Context, t *task) bool {

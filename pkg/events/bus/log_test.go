@@ -334,3 +334,62 @@ func TestLogDeliversWhatItHasGatheredBeforeItStops(t *testing.T) {
 		t.Error("what was gathered was dropped")
 	}
 }
+
+// TestLogCallsWhenItIsDue: a handler that wants to be called at a time is called then, though nothing comes, and not without a time.
+func TestLogCallsWhenItIsDue(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1, single)
+	l := &ledger{}
+	var at time.Time // of the reader's goroutine
+	early := make(chan time.Duration, 100)
+	f.readLog(bus.LogConfig{Handler: func(ctx context.Context, ds []bus.Delivery) error {
+		if len(ds) == 0 {
+			early <- time.Until(at)
+			at = time.Time{}
+			return nil
+		}
+		at = time.Now().Add(50 * time.Millisecond)
+		return l.handle(ctx, ds)
+	}, Position: l.at, Due: func() time.Time { return at }}, f.js)
+	f.publish("k")
+	select {
+	case by := <-early:
+		if by > 0 {
+			t.Errorf("called %s before the time", by)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("not called")
+	}
+	f.publish("k")
+	eventstest.Eventually(t, 10*time.Second, "the next event is read", l.reached(2))
+	<-early
+	if len(early) > 0 {
+		t.Error("called again without a time")
+	}
+	l.complete(t, 1, 2)
+}
+
+// TestLogStartsAgainAfterAnErrorWithoutEvents: what a call without events fails at is begun again from the position too.
+func TestLogStartsAgainAfterAnErrorWithoutEvents(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1, single)
+	l := &ledger{}
+	var at time.Time // of the reader's goroutine
+	failed := false
+	f.readLog(bus.LogConfig{Handler: func(ctx context.Context, ds []bus.Delivery) error {
+		at = time.Time{}
+		if len(ds) == 0 {
+			failed = true
+			return errors.New("not stored")
+		}
+		if !failed {
+			at = time.Now()
+		}
+		return l.handle(ctx, ds)
+	}, Position: l.at, Due: func() time.Time { return at }}, f.js)
+	for range 20 {
+		f.publish("k")
+	}
+	eventstest.Eventually(t, 30*time.Second, "all are read", l.reached(20))
+	l.complete(t, 1, 20)
+}
