@@ -130,7 +130,8 @@ func (c *topologyApplyCmd) Run(a *app) error {
 	if c.DryRun {
 		return c.dryRun(a, js, t)
 	}
-	if err := bus.Apply(a.ctx, js, t, c.Replicas); err != nil {
+	waiting := func(err error) { fmt.Fprintf(a.stderr, "waiting for the broker: %v\n", err) }
+	if err := program.Apply(a.ctx, nc, t, c.Replicas, waiting); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "%d streams, %d groups, %d buckets are in place\n", len(t.Streams), len(t.Groups), len(t.Buckets))

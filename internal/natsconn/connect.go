@@ -47,7 +47,7 @@ func Connect(cfg Config) (*nats.Conn, error) {
 	}
 	nc, err := nats.Connect(cfg.URL, opts...)
 	if err == nil {
-		return nc, nil
+		return cfg.kept(nc)
 	}
 	if why := refusal(err); why != "" {
 		return nil, fmt.Errorf("connect to NATS at %s as %s: %w: %w: %s", cfg.URL, cfg.User, ErrRefused, err, why)
@@ -58,6 +58,18 @@ func Connect(cfg Config) (*nats.Conn, error) {
 	nc, err = nats.Connect(cfg.URL, append(opts, nats.RetryOnFailedConnect(true))...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, err)
+	}
+	return cfg.kept(nc)
+}
+
+// kept is a connection that is watched over, where it is one for long.
+func (c Config) kept(nc *nats.Conn) (*nats.Conn, error) {
+	if !c.Patient {
+		return nc, nil
+	}
+	if err := keepUseful(nc, c.Log); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("connect to NATS at %s: %w", c.URL, err)
 	}
 	return nc, nil
 }
@@ -70,6 +82,7 @@ func (c Config) options() ([]nats.Option, error) {
 	complaints := &complaints{log: c.Log}
 	opts := append(access,
 		nats.Name("tidemark-"+c.Name), nats.CustomInboxPrefix(events.Inbox(c.User)), nats.ReconnectWait(250*time.Millisecond),
+		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsLost),
 		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), // a server whose keys are being changed lets us in again
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {

@@ -16,15 +16,14 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/internal/httpapi"
 	"github.com/tidemark/tidemark/internal/natsconn"
 	"github.com/tidemark/tidemark/internal/natsd"
 	"github.com/tidemark/tidemark/internal/natskeys"
+	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/internal/run"
 	"github.com/tidemark/tidemark/pkg/events"
-	"github.com/tidemark/tidemark/pkg/events/bus"
 )
 
 // System is the whole system. Make one with [New], run it once.
@@ -230,24 +229,9 @@ func (s *System) access(user string) natsconn.Access {
 	return access
 }
 
-// apply makes the topology real. An outside broker may still be starting, so it is asked until it answers.
+// apply makes the topology real.
 func (s *System) apply(ctx context.Context, nc *nats.Conn) error {
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return fmt.Errorf("jetstream: %w", err)
-	}
-	for {
-		err := bus.Apply(ctx, js, s.topology, s.cfg.Replicas)
-		if err == nil || nc.IsConnected() || ctx.Err() != nil {
-			return err
-		}
-		s.say("  waiting for NATS at %s\n", s.cfg.NATSURL)
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return program.Apply(ctx, nc, s.topology, s.cfg.Replicas, func(err error) { s.say("  waiting for NATS at %s: %v\n", s.NATSURL(), err) })
 }
 
 func (s *System) close() error {
