@@ -1,0 +1,74 @@
+//go:build long
+
+package e2e_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemark/tidemark/pkg/events"
+)
+
+// startApart runs each service as a process of its own, all of them on the whole cluster.
+func startApart(t *testing.T, c *cluster) *up {
+	t.Helper()
+	services := []string{"order", "inventory", "notify", "analytics"}
+	args := []string{"--nats", c.url(), "--replicas", "3", "--without", strings.Join(services, ",")}
+	for _, name := range services {
+		args = append(args, "--at", name+"="+freeAddr(t))
+	}
+	u := startUp(t, args...)
+	for line := range strings.Lines(u.printed()) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "go run ./cmd/"); ok {
+			fields := strings.Fields(rest)
+			start(t, fields[0], fields[1:]...)
+		}
+	}
+	return u
+}
+
+// TestEveryNodeKill kills nodes by what they lead, and then each that has not been killed yet.
+func TestEveryNodeKill(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	u := startApart(t, c)
+	stockUp(t, u.url)
+	w := &witness{t: t, c: c, js: c.jetStream(-1), shop: startShopper(t, "shop", u.url, 6, 100*time.Millisecond)}
+	w.shop.more(60)
+	killed := map[int]bool{}
+	kill := func(what string, node int) {
+		killed[node] = true
+		w.kill(what, node)
+	}
+	for _, stream := range []string{events.StreamOrders, events.StreamStock, events.StreamTimeline} {
+		kill("the leader of "+stream, c.leader(w.js, stream))
+	}
+	kill("no leader of ORDERS", (c.leader(w.js, events.StreamOrders)+1)%len(c.nodes))
+	kill("the leader of the cluster", c.metaLeader(-1))
+	for node := range c.nodes {
+		if !killed[node] {
+			kill("one more", node)
+		}
+	}
+	w.testify(u.url)
+}
+
+// TestRollingRestart takes one node after the other out of service, as an upgrade does.
+func TestRollingRestart(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	u := startApart(t, c)
+	stockUp(t, u.url)
+	w := &witness{t: t, c: c, js: c.jetStream(-1), shop: startShopper(t, "shop", u.url, 6, 100*time.Millisecond)}
+	w.shop.more(60)
+	for node := range c.nodes {
+		w.during(c.nodes[node].name+", lame duck", func() string {
+			c.lameDuck(node)
+			w.shop.more(30)
+			c.start(node)
+			return ""
+		})
+	}
+	w.testify(u.url)
+}
