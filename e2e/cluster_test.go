@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,12 +17,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
 
 // cluster is the production broker: three nats-server processes with the configuration that deploy/nats ships, on this machine's loopback.
 type cluster struct {
 	t     *testing.T
+	keys  string // directory of the seeds of the broker's users
 	nodes []*node
 	links []*link // where the routes go through relays
 }
@@ -85,7 +89,7 @@ func newCluster(t *testing.T, relays bool) *cluster {
 
 func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
-// configuration is a copy of the shipped one, with an empty list of users.
+// configuration is a copy of the shipped one, with the users that it includes.
 func (c *cluster) configuration() string {
 	c.t.Helper()
 	shipped, err := os.ReadFile("../deploy/nats/cluster.conf")
@@ -93,8 +97,13 @@ func (c *cluster) configuration() string {
 		c.t.Fatal(err)
 	}
 	dir := c.t.TempDir()
+	c.keys = filepath.Join(dir, "keys")
+	users, err := exec.CommandContext(c.t.Context(), filepath.Join(bin, "tidemark"), "topology", "nats-conf", "--keys", c.keys).Output()
+	if err != nil {
+		c.t.Fatalf("topology nats-conf: %v", err)
+	}
 	conf := filepath.Join(dir, "cluster.conf")
-	for path, content := range map[string][]byte{conf: shipped, filepath.Join(dir, "users.conf"): nil} {
+	for path, content := range map[string][]byte{conf: shipped, filepath.Join(dir, "users.conf"): users} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			c.t.Fatal(err)
 		}
@@ -176,16 +185,23 @@ func (c *cluster) awaitMeta(but int) {
 	eventstest.Eventually(c.t, time.Minute, "the nodes agree on a leader", func() bool { return c.metaLeader(but) >= 0 })
 }
 
-// jetStream connects to all nodes but one (-1: to all).
-func (c *cluster) jetStream(but int) jetstream.JetStream {
+// nkey is the file with the seed of a user.
+func (c *cluster) nkey(user string) string { return filepath.Join(c.keys, user+".nk") }
+
+// up runs `tidemark up` on the cluster.
+func (c *cluster) up(urls string, extra ...string) *up {
 	c.t.Helper()
-	var urls []string
-	for i, n := range c.nodes {
-		if i != but {
-			urls = append(urls, "nats://"+n.client)
-		}
+	return startUp(c.t, append([]string{"--nats", urls, "--keys", c.keys, "--replicas", strconv.Itoa(len(c.nodes))}, extra...)...)
+}
+
+// jetStream connects to all nodes, as an operator.
+func (c *cluster) jetStream() jetstream.JetStream {
+	c.t.Helper()
+	seed, err := nats.NkeyOptionFromSeed(c.nkey(events.UserOperator))
+	if err != nil {
+		c.t.Fatal(err)
 	}
-	nc, err := nats.Connect(strings.Join(urls, ","), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.RetryOnFailedConnect(true))
+	nc, err := nats.Connect(c.url(), seed, nats.CustomInboxPrefix(events.Inbox(events.UserOperator)), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.RetryOnFailedConnect(true))
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -23,9 +23,9 @@ func TestCutOff(t *testing.T) {
 			t.Parallel()
 			c := startCuttableCluster(t)
 			ways := c.clientRelays()
-			u := startUp(t, "--nats", urlsOf(ways), "--replicas", "3")
+			u := c.up(urlsOf(ways))
 			stockUp(t, u.url)
-			w := &witness{t: t, c: c, js: c.jetStream(-1), shop: startShopper(t, "shop", u.url, 6, 100*time.Millisecond)}
+			w := &witness{t: t, c: c, js: c.jetStream(), shop: startShopper(t, "shop", u.url, 6, 100*time.Millisecond)}
 			w.shop.more(60)
 			victim := c.leader(w.js, events.StreamOrders)
 			if !leads {
@@ -33,7 +33,7 @@ func TestCutOff(t *testing.T) {
 			}
 
 			lonely := freeAddr(t)
-			start(t, "order", "--nats", "nats://"+c.nodes[victim].client, "--http", lonely, "--gateway", "http://"+u.gateway(t))
+			start(t, "order", "--nats", "nats://"+c.nodes[victim].client, "--http", lonely, "--gateway", "http://"+u.gateway(t), "--nats-nkey", c.nkey(events.ServiceOrder))
 			shop := startShopper(t, "lonely-shop", "http://"+lonely, 2, 100*time.Millisecond)
 			shop.more(20)
 
@@ -69,7 +69,7 @@ func TestOnlyRoutesCut(t *testing.T) {
 	c := startCuttableCluster(t)
 	u := startApart(t, c)
 	stockUp(t, u.url)
-	w := &witness{t: t, c: c, js: c.jetStream(-1), shop: startShopper(t, "shop", u.url, 6, 100*time.Millisecond)}
+	w := &witness{t: t, c: c, js: c.jetStream(), shop: startShopper(t, "shop", u.url, 6, 100*time.Millisecond)}
 	w.shop.more(60)
 	for victim := range c.nodes {
 		w.during(c.nodes[victim].name+", cut off from its peers alone", func() string {

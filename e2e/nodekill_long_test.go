@@ -14,11 +14,11 @@ import (
 func startApart(t *testing.T, c *cluster) *up {
 	t.Helper()
 	services := []string{"order", "inventory", "notify", "analytics"}
-	args := []string{"--nats", c.url(), "--replicas", "3", "--without", strings.Join(services, ",")}
+	args := []string{"--without", strings.Join(services, ",")}
 	for _, name := range services {
 		args = append(args, "--at", name+"="+freeAddr(t))
 	}
-	u := startUp(t, args...)
+	u := c.up(c.url(), args...)
 	for line := range strings.Lines(u.printed()) {
 		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "go run ./cmd/"); ok {
 			fields := strings.Fields(rest)
@@ -34,7 +34,7 @@ func TestEveryNodeKill(t *testing.T) {
 	c := startCluster(t)
 	u := startApart(t, c)
 	stockUp(t, u.url)
-	w := &witness{t: t, c: c, js: c.jetStream(-1), shop: startShopper(t, "shop", u.url, 6, 100*time.Millisecond)}
+	w := &witness{t: t, c: c, js: c.jetStream(), shop: startShopper(t, "shop", u.url, 6, 100*time.Millisecond)}
 	w.shop.more(60)
 	killed := map[int]bool{}
 	kill := func(what string, node int) {
@@ -60,7 +60,7 @@ func TestRollingRestart(t *testing.T) {
 	c := startCluster(t)
 	u := startApart(t, c)
 	stockUp(t, u.url)
-	w := &witness{t: t, c: c, js: c.jetStream(-1), shop: startShopper(t, "shop", u.url, 6, 100*time.Millisecond)}
+	w := &witness{t: t, c: c, js: c.jetStream(), shop: startShopper(t, "shop", u.url, 6, 100*time.Millisecond)}
 	w.shop.more(60)
 	for node := range c.nodes {
 		w.during(c.nodes[node].name+", lame duck", func() string {

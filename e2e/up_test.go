@@ -28,9 +28,9 @@ func count(t *testing.T, url string) int {
 	return p.Count
 }
 
-func mustHold(t *testing.T, url string) {
+func mustHold(t *testing.T, url string, flags ...string) {
 	t.Helper()
-	out, status := verb(t, "check", "--to", url, "--json")
+	out, status := verb(t, append([]string{"check", "--to", url, "--json"}, flags...)...)
 	if status != 0 {
 		t.Errorf("check: exit status %d", status)
 	}
