@@ -18,11 +18,12 @@ import (
 )
 
 type ordersCmd struct {
-	N       int    `default:"3000" help:"Orders a round."`
-	Rounds  int    `default:"5" help:"Rounds of each; they take turns."`
-	Open    int    `default:"256" help:"Orders that are open at once."`
-	Stored  int    `default:"0" help:"Then store this many orders, and measure again."`
-	Profile string `help:"Write CPU profiles of one round of ours to FILE.ours and FILE.nats, instead of comparing; with --stored behind so many."`
+	N       int           `default:"3000" help:"Orders a round."`
+	Rounds  int           `default:"5" help:"Rounds of each; they take turns."`
+	Open    int           `default:"256" help:"Orders that are open at once."`
+	Stored  int           `default:"0" help:"Then store this many orders, and measure again."`
+	Settle  time.Duration `default:"0s" help:"How long to wait between the two. Nats-server remembers the ids of the last two minutes, whatever is stored."`
+	Profile string        `help:"Write CPU profiles of one round of ours to FILE.ours and FILE.nats, instead of comparing; with --stored behind so many."`
 }
 
 // Run prints orders a second of both and their ratio.
@@ -45,6 +46,9 @@ func (c *ordersCmd) Run(b *bench) error {
 	if _, err := r.driver.run(b.ctx, c.Stored, c.Open); err != nil {
 		return err
 	}
+	if err := c.settle(b.ctx); err != nil {
+		return err
+	}
 	full, err := c.compare(b, r, fmt.Sprintf("%d orders stored", c.Stored))
 	if err != nil {
 		return err
@@ -58,11 +62,23 @@ func (c *ordersCmd) profile(b *bench, r *rig) error {
 	if _, err := r.driver.run(b.ctx, c.N/3+c.Stored, c.Open); err != nil { // warm-up
 		return err
 	}
+	if err := c.settle(b.ctx); err != nil {
+		return err
+	}
 	return profileBoth(b.ctx, r.nats, c.Profile, func() error {
 		one, err := r.timed(c.N, func() (time.Duration, error) { return r.driver.run(b.ctx, c.N, c.Open) })
 		b.say("%.0f orders/s, CPU %s an order: ours / nats-server", one.rate, perOrder([]round{one}, c.N))
 		return err
 	})
+}
+
+func (c *ordersCmd) settle(ctx context.Context) error {
+	select {
+	case <-time.After(c.Settle):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 type round struct {
