@@ -22,6 +22,8 @@ type cli struct {
 	Lateness latenessCmd `cmd:"" help:"Show how late events are, and what wait that calls for."`
 	Backfill backfillCmd `cmd:"" help:"Compute windows again that late events have missed."`
 	DLQ      dlqCmd      `cmd:"" name:"dlq" help:"Show dead letters, correct them, replay or discard them."`
+	Backup   backupCmd   `cmd:"" help:"Back up all streams of the running system."`
+	Restore  restoreCmd  `cmd:"" help:"Make the streams of a backup anew, on a broker that has none."`
 	Topology topologyCmd `cmd:"" help:"Show the streams and groups, or make them on a broker."`
 
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the tidemark up of this machine whether it is ready: status 0 if it is."`

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/bus"
 )
 
 // AwaitTopology waits until the streams and consumer groups of the service exist: whoever deploys makes them (tidemark topology apply, or tidemark up), services never do.
@@ -47,8 +48,12 @@ func missingOf(ctx context.Context, js jetstream.JetStream, t events.Topology, s
 		if !slices.Contains(s.Publishers, service) && !slices.Contains(s.Readers, service) {
 			continue
 		}
-		if _, err := js.Stream(ctx, s.Name); err != nil {
+		stream, err := js.Stream(ctx, s.Name)
+		if err != nil {
 			return fmt.Errorf("stream %s: %w", s.Name, err)
+		}
+		if err := bus.Restoring(stream.CachedInfo().Config); err != nil {
+			return err
 		}
 	}
 	var errs []error

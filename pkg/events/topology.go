@@ -136,6 +136,7 @@ type Bucket struct {
 	Description string
 	Objects     bool
 	TTL         time.Duration // an entry that is not written again is forgotten after it, and who watches is told; 0: never
+	Cache       bool          // what it holds is made again from the logs, so a backup leaves it out
 	Publishers  []string
 	Readers     []string
 	GroupKeys   bool // the first token of a key names a consumer group: a service knows the entries of its own groups
@@ -262,9 +263,9 @@ func DefaultTopology(n int) Topology {
 		},
 		Buckets: []Bucket{
 			{Name: BucketContacts, Description: "where customers can be reached; entries can be deleted", Publishers: []string{ServiceOrder}, Readers: []string{ServiceNotify}},
-			{Name: BucketProjections, Description: "which version of each read model answers, and what its snapshot holds", Publishers: []string{ServiceOrder}, Readers: []string{ServiceOrder}},
-			{Name: BucketSnapshots, Description: "folded state, a disposable cache", Objects: true, Publishers: []string{ServiceOrder, ServiceInventory}, Readers: []string{ServiceOrder, ServiceInventory}},
-			{Name: BucketMembers, Description: "the members of consumer groups: a heartbeat each", TTL: memberTTL, Publishers: allServices(), Readers: allServices(), GroupKeys: true},
+			{Name: BucketProjections, Cache: true, Description: "which version of each read model answers, and what its snapshot holds", Publishers: []string{ServiceOrder}, Readers: []string{ServiceOrder}},
+			{Name: BucketSnapshots, Cache: true, Description: "folded state, a disposable cache", Objects: true, Publishers: []string{ServiceOrder, ServiceInventory}, Readers: []string{ServiceOrder, ServiceInventory}},
+			{Name: BucketMembers, Cache: true, Description: "the members of consumer groups: a heartbeat each", TTL: memberTTL, Publishers: allServices(), Readers: allServices(), GroupKeys: true},
 		},
 	}
 }

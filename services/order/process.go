@@ -48,7 +48,7 @@ func (s *Service) onReserved(ctx context.Context, d bus.Delivery) error {
 	case paymentDeclined:
 		evs, err = decideReject(o, events.ReasonPaymentDeclined, "the payment was declined", why)
 	case paymentVoided:
-		return s.checkEnded(ctx, o.ID)
+		return s.onSpent(ctx, o, why)
 	}
 	if err != nil {
 		return err
@@ -157,16 +157,23 @@ func (s *Service) settle(ctx context.Context, o Order) error {
 	return s.payments.void(ctx, o.ID)
 }
 
-// checkEnded is for a key that was voided: only an order that had ended has its payment voided.
-func (s *Service) checkEnded(ctx context.Context, id string) error {
-	o, err := s.load(ctx, id)
+// onSpent is for an order whose payment key was voided. As a rule it has ended, and the read model is behind. One that is open has another past: it had ended in a log that a restore
+// took back, and was placed again. Its key can't be charged any more, so it can't be paid.
+func (s *Service) onSpent(ctx context.Context, o Order, why cause) error {
+	now, err := s.load(ctx, o.ID)
+	switch {
+	case err != nil:
+		return err
+	case now.Status == Confirmed:
+		return fmt.Errorf("order %s is %s, but its payment is voided", o.ID, now.Status)
+	case now.Status.Ended():
+		return nil
+	}
+	evs, err := decideReject(o, events.ReasonPaymentDeclined, "the payment under the order's key was voided before", why)
 	if err != nil {
 		return err
 	}
-	if !o.Status.Ended() || o.Status == Confirmed {
-		return fmt.Errorf("order %s is %s, but its payment is voided", id, o.Status)
-	}
-	return nil
+	return s.end(ctx, o, evs)
 }
 
 func (s *Service) charge(ctx context.Context, o Order) (payment, error) {

@@ -39,7 +39,7 @@ func Plan(ctx context.Context, js jetstream.JetStream, t events.Topology, replic
 		changes = appendChange(changes, planStream(s, stored, replicas))
 	}
 	for _, b := range t.Buckets {
-		stored, err := storedStream(ctx, js, bucketStream(b))
+		stored, err := storedStream(ctx, js, BucketStream(b))
 		if err != nil {
 			return nil, fmt.Errorf("bucket %s: %w", b.Name, err)
 		}
@@ -73,7 +73,8 @@ func storedStream(ctx context.Context, js jetstream.JetStream, name string) (*je
 	if err != nil {
 		return nil, err
 	}
-	return &stream.CachedInfo().Config, nil
+	config := stream.CachedInfo().Config
+	return &config, Restoring(config)
 }
 
 func planStream(s events.Stream, stored *jetstream.StreamConfig, replicas int) Change {
@@ -170,8 +171,8 @@ func planConsumer(g events.Group, p int, consumer jetstream.Consumer, replicas i
 	return c
 }
 
-// bucketStream is the stream that holds a bucket.
-func bucketStream(b events.Bucket) string {
+// BucketStream is the stream that holds a bucket.
+func BucketStream(b events.Bucket) string {
 	if b.Objects {
 		return "OBJ_" + b.Name
 	}

@@ -170,6 +170,17 @@ const (
 	metadataGroup      = "tidemark.group"
 )
 
+// MetadataRestore is noted on a stream while a restore is under way: its backup's id. Until it is gone, the stream must not be worked on: others of the same backup may not be there yet.
+const MetadataRestore = "tidemark.restore"
+
+// Restoring is the error for a stream that is part of a restore that has not ended, or nil.
+func Restoring(c jetstream.StreamConfig) error {
+	if id := c.Metadata[MetadataRestore]; id != "" {
+		return fmt.Errorf("%w: stream %s: the restore of backup %s has not ended: run `tidemark restore` again", ErrTopology, c.Name, id)
+	}
+	return nil
+}
+
 // applyConsumer makes or updates the consumer of one partition. It is never deleted: its ack floor is the group's offset.
 func applyConsumer(ctx context.Context, js jetstream.JetStream, g events.Group, p, replicas int) error {
 	want := ConsumerConfig(g, p, replicas)
