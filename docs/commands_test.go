@@ -124,6 +124,14 @@ func TestCommands(t *testing.T) {
 	s.stop(t)
 }
 
+// TestBackupCommands does the same with a backup.
+func TestBackupCommands(t *testing.T) {
+	t.Parallel()
+	s := up(t, build(t))
+	s.page(t, "docs/how-to/backup.md")
+	s.stop(t)
+}
+
 // TestDeadLetterCommands does the same with the way from an alert to the fix.
 func TestDeadLetterCommands(t *testing.T) {
 	t.Parallel()
@@ -359,12 +367,13 @@ func build(t *testing.T) string {
 // running is a `tidemark up` of this test alone.
 type running struct {
 	bin, api, gateway string
+	scratch           string // where commands run, and may leave files
 	command           *exec.Cmd
 }
 
 func up(t *testing.T, bin string, args ...string) *running {
 	t.Helper()
-	s := &running{bin: bin}
+	s := &running{bin: bin, scratch: t.TempDir()}
 	dir := t.TempDir()
 	args = append([]string{ // any port: a usual one is free for one of several at once
 		"up", "--http", "127.0.0.1:0", "--nats-addr", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--smtp", "127.0.0.1:0", "--data", filepath.Join(dir, "data"),
@@ -425,6 +434,7 @@ func (s *running) run(t *testing.T, script string) string {
 		"http://127.0.0.1:8080", s.api, "http://127.0.0.1:8090", s.gateway, "go run ./cmd/tidemark", filepath.Join(s.bin, "tidemark"),
 	).Replace(script)
 	command := exec.CommandContext(t.Context(), "sh", "-e", "-c", script)
+	command.Dir = s.scratch
 	command.Env = append(clean(os.Environ()), "TIDEMARK_URL="+s.api, "PATH="+tools+string(os.PathListSeparator)+os.Getenv("PATH"))
 	out, err := command.CombinedOutput()
 	if err != nil {

@@ -20,9 +20,10 @@ import (
 
 // shop is a client that places orders at a steady rate, remembers every request, answered or not, and can send all of them again.
 type shop struct {
-	t    *testing.T
-	api  *client.Client
-	rate time.Duration // between two orders
+	t     *testing.T
+	api   *client.Client
+	rate  time.Duration // between two orders
+	stock int64         // of each SKU
 
 	mu   sync.Mutex
 	sent []client.NewOrder // under the key order-<index>
@@ -30,25 +31,24 @@ type shop struct {
 
 const (
 	shopSKUs  = 5
-	shopStock = 90 // of each SKU: not enough for all
 	shopLines = 2
 )
 
-func newShop(t *testing.T, url string, rate time.Duration) *shop {
+func newShop(t *testing.T, url string, rate time.Duration, stock int64) *shop {
 	t.Helper()
 	api, err := client.New(client.Config{URL: url, Patience: time.Nanosecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(api.Close)
-	return &shop{t: t, api: api, rate: rate}
+	return &shop{t: t, api: api, rate: rate, stock: stock}
 }
 
 func (s *shop) receive() {
 	s.t.Helper()
 	for n := range shopSKUs {
 		sku := fmt.Sprintf("SKU-%d", n)
-		if _, err := s.api.Receive(s.t.Context(), sku, "delivery-"+sku, shopStock); err != nil {
+		if _, err := s.api.Receive(s.t.Context(), sku, "delivery-"+sku, s.stock); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -241,7 +241,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	data, dir := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "backup")
 	u := startUpOn(t, data, "--order-deadline", "4s")
 	send(t, "PUT", "http://"+u.args[4]+"/v1/faults", `{"decline_rate": 0.1}`, 200)
-	s := newShop(t, u.url, 10*time.Millisecond)
+	s := newShop(t, u.url, 10*time.Millisecond, 70) // not enough for all
 	s.receive()
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -291,8 +291,8 @@ func TestBackupUnderLoad(t *testing.T) {
 		}
 	}
 	for sku, n := range sold {
-		if stock, err := s.api.Stock(t.Context(), sku); err != nil || stock.OnHand+n != shopStock || n > shopStock {
-			t.Errorf("%s: %d sold of %d, %d on hand (%v)", sku, n, shopStock, stock.OnHand, err)
+		if stock, err := s.api.Stock(t.Context(), sku); err != nil || stock.OnHand+n != s.stock || n > s.stock {
+			t.Errorf("%s: %d sold of %d, %d on hand (%v)", sku, n, s.stock, stock.OnHand, err)
 		}
 	}
 	for key, n := range charged(t, u.url) {

@@ -24,6 +24,7 @@ type cli struct {
 	DLQ      dlqCmd      `cmd:"" name:"dlq" help:"Show dead letters, correct them, replay or discard them."`
 	Backup   backupCmd   `cmd:"" help:"Back up all streams of the running system."`
 	Restore  restoreCmd  `cmd:"" help:"Make the streams of a backup anew, on a broker that has none."`
+	Payments paymentsCmd `cmd:"" help:"List payments that no order stands for, and give the money back."`
 	Topology topologyCmd `cmd:"" help:"Show the streams and groups, or make them on a broker."`
 
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the tidemark up of this machine whether it is ready: status 0 if it is."`

@@ -100,6 +100,15 @@ func (c *Client) Ledger(ctx context.Context) iter.Seq2[LedgerEntry, error] {
 	}
 }
 
+// VoidPayment undoes the payment of a key at the gateway, which this client's address must be, and spends the key. Voiding it again changes nothing.
+func (c *Client) VoidPayment(ctx context.Context, key string) error {
+	_, err := c.post(ctx, "/v1/payments/"+segment(key)+"/void", key, struct{}{}, nil)
+	if err != nil {
+		return fmt.Errorf("void payment %s: %w", key, err)
+	}
+	return nil
+}
+
 // MailEntry is one line of the mail sink's books: a mail that was handed in.
 type MailEntry struct {
 	Kind      string `json:"kind"` // accepted, repeated or refused
