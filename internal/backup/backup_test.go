@@ -224,7 +224,7 @@ func TestDamagedBackupIsRefused(t *testing.T) {
 	from.fill()
 	from.take(dir)
 	to := newWorld(t, eventstest.Start(t))
-	orders := filepath.Join(dir, events.StreamOrders, dataFile)
+	orders := filepath.Join(dir, streamsDir, events.StreamOrders, dataFile)
 	manifest := filepath.Join(dir, manifestFile)
 	read := func(path string) string {
 		raw, err := os.ReadFile(path)

@@ -16,7 +16,11 @@ import (
 // Format is the form of a backup that this program writes. It rises with each change after which an older program would restore it wrongly.
 const Format = 1
 
-const manifestFile = "manifest.json"
+// What lies in the directory of a backup. The streams have one of their own, since natscli restores directories that hold nothing else.
+const (
+	manifestFile = "manifest.json"
+	streamsDir   = "streams"
+)
 
 var (
 	// ErrNoBackup is wrapped where a directory holds no backup, or one that was not finished.
@@ -119,7 +123,7 @@ func (m *Manifest) Verify(dir string) error {
 	var errs []error
 	for _, s := range m.Streams {
 		for _, f := range []struct{ name, want string }{{settingsFile, s.Settings}, {dataFile, s.SHA256}} {
-			path := filepath.Join(dir, s.Name, f.name)
+			path := filepath.Join(dir, streamsDir, s.Name, f.name)
 			got, err := digest(path)
 			switch {
 			case errors.Is(err, fs.ErrNotExist):

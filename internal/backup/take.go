@@ -142,7 +142,7 @@ func (t *taker) run(ctx context.Context, list []item) error {
 }
 
 func (t *taker) begin(ctx context.Context, i item) error {
-	b, err := begin(ctx, t.cfg.JS.Conn(), i.name, filepath.Join(t.dir, i.name))
+	b, err := begin(ctx, t.cfg.JS.Conn(), i.name, filepath.Join(t.dir, streamsDir, i.name))
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ const (
 func readSettings(dir, stream string) (jetstream.StreamConfig, error) {
 	var s settings
 	var config jetstream.StreamConfig
-	raw, err := os.ReadFile(filepath.Join(dir, stream, settingsFile)) //nolint:gosec // the operator names the directory
+	raw, err := os.ReadFile(filepath.Join(dir, streamsDir, stream, settingsFile)) //nolint:gosec // the operator names the directory
 	if err != nil {
 		return config, fmt.Errorf("restore %s: %w", stream, err)
 	}
@@ -40,7 +40,7 @@ func readSettings(dir, stream string) (jetstream.StreamConfig, error) {
 // upload sends an archive to the broker, which makes the stream of it.
 func upload(ctx context.Context, nc *nats.Conn, dir string, config jetstream.StreamConfig) (jetstream.StreamState, error) {
 	var none jetstream.StreamState
-	file, err := os.Open(filepath.Join(dir, config.Name, dataFile)) //nolint:gosec // the operator names the directory
+	file, err := os.Open(filepath.Join(dir, streamsDir, config.Name, dataFile)) //nolint:gosec // the operator names the directory
 	if err != nil {
 		return none, err
 	}
