@@ -226,6 +226,21 @@ func TestCancelWhileThePaymentIsInFlight(t *testing.T) {
 	}
 }
 
+// After a restore the gateway may know more than the log: an order that is placed again can have a key that was voided. It can't be paid, and must not stay open or become a dead letter.
+func TestAnOrderWhoseKeyIsSpentIsRejected(t *testing.T) {
+	t.Parallel()
+	i := newWorld(t).start(Config{})
+	id := i.placeOne("k", oneLine)
+	if _, err := i.gateway.Void(id); err != nil {
+		t.Fatal(err)
+	}
+	i.answer(id, events.TypeStockReserved)
+	i.await(id, "rejected")
+	if o := i.do(http.MethodGet, "/v1/orders/"+id, "").order(t); o.Reason != "payment_declined" {
+		t.Fatalf("reason is %q", o.Reason)
+	}
+}
+
 func TestAnOpenOrderTimesOut(t *testing.T) {
 	t.Parallel()
 	i := newWorld(t).start(Config{Deadline: time.Second})
