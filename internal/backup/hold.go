@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,39 +16,37 @@ import (
 
 const (
 	// pauseFor is how long the broker keeps a group still that nobody lets go on: what becomes of it if the backup is killed.
-	pauseFor     = 30 * time.Second
-	renewEvery   = 10 * time.Second
-	settleTime   = 5 * time.Second
-	settleStep   = 5 * time.Millisecond
-	atOnce       = 8 // requests to the broker at a time
-	releaseLimit = 10 * time.Second
+	pauseFor   = 30 * time.Second
+	renewEvery = 10 * time.Second
+	settleTime = 5 * time.Second
+	settleStep = 5 * time.Millisecond
+	atOnce     = 8 // requests to the broker at a time
 )
 
-// hold keeps all consumer groups still: the broker sends them nothing new until they are released.
+// hold keeps consumer groups still: the broker sends them nothing new until they are released.
 type hold struct {
 	js      jetstream.JetStream
-	groups  []events.Group
 	began   time.Time
 	floors  []Floor
 	settled bool
 
+	mu     sync.Mutex // also held while the broker is told, so that nothing is paused that was just released
+	groups []events.Group
+	lost   error // they did not stand still all the time
+
 	stop context.CancelFunc
 	kept sync.WaitGroup
-	lost error // valid when kept is done
-	once sync.Once
-	took time.Duration
 }
 
 // holdGroups pauses the groups, waits until what they have in hand is done, and notes where they stand. A group that has something in hand for long, such as an order whose payment is
 // tried again, is not waited for: it is noted where its acknowledged part ends.
 func holdGroups(ctx context.Context, js jetstream.JetStream, groups []events.Group, settle time.Duration) (*hold, error) {
-	h := &hold{js: js, groups: groups, began: time.Now()}
-	if err := h.pause(ctx); err != nil {
-		return nil, errors.Join(err, h.resume(ctx))
-	}
 	renewing, stop := context.WithCancel(ctx)
-	h.stop = stop
-	h.kept.Go(func() { h.lost = h.renew(renewing) })
+	h := &hold{js: js, groups: groups, began: time.Now(), stop: stop}
+	if err := h.pause(ctx); err != nil {
+		return nil, errors.Join(err, h.release(ctx))
+	}
+	h.kept.Go(func() { h.renew(renewing) })
 	deadline := time.Now().Add(settle)
 	tick := time.NewTicker(settleStep)
 	defer tick.Stop()
@@ -67,16 +66,15 @@ func holdGroups(ctx context.Context, js jetstream.JetStream, groups []events.Gro
 	}
 }
 
-// each calls fn for every partition of every group, some at once.
-func (h *hold) each(ctx context.Context, fn func(ctx context.Context, stream, consumer string) error) error {
+// each calls fn for every partition of groups, some at once, and again where a busy broker does not answer.
+func each(ctx context.Context, groups []events.Group, fn func(ctx context.Context, stream, consumer string) error) error {
 	all, ctx := errgroup.WithContext(ctx)
 	all.SetLimit(atOnce)
-	for _, g := range h.groups {
+	for _, g := range groups {
 		for p := range g.Partitions {
 			all.Go(func() error {
-				ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-				defer cancel()
-				if err := fn(ctx, g.Stream, g.Consumer(p)); err != nil {
+				err := settled(ctx, func(ctx context.Context) error { return fn(ctx, g.Stream, g.Consumer(p)) })
+				if err != nil {
 					return fmt.Errorf("consumer %s: %w", g.Consumer(p), err)
 				}
 				return nil
@@ -87,8 +85,10 @@ func (h *hold) each(ctx context.Context, fn func(ctx context.Context, stream, co
 }
 
 func (h *hold) pause(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	until := time.Now().Add(pauseFor)
-	err := h.each(ctx, func(ctx context.Context, stream, consumer string) error {
+	err := each(ctx, h.groups, func(ctx context.Context, stream, consumer string) error {
 		_, err := h.js.PauseConsumer(ctx, stream, consumer, until)
 		return err
 	})
@@ -99,17 +99,19 @@ func (h *hold) pause(ctx context.Context) error {
 }
 
 // renew pauses again and again, until ctx ends.
-func (h *hold) renew(ctx context.Context) error {
+func (h *hold) renew(ctx context.Context) {
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
 			if err := h.pause(ctx); err != nil && ctx.Err() == nil {
-				return err
+				h.mu.Lock()
+				h.lost = err
+				h.mu.Unlock()
 			}
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
 }
@@ -118,7 +120,7 @@ func (h *hold) renew(ctx context.Context) error {
 func (h *hold) look(ctx context.Context) (busy int, err error) {
 	var mu sync.Mutex
 	var floors []Floor
-	err = h.each(ctx, func(ctx context.Context, stream, consumer string) error {
+	err = each(ctx, h.groups, func(ctx context.Context, stream, consumer string) error {
 		c, err := h.js.Consumer(ctx, stream, consumer)
 		if err != nil {
 			return err
@@ -137,28 +139,35 @@ func (h *hold) look(ctx context.Context) (busy int, err error) {
 	return busy, nil
 }
 
-// release lets the groups go on. The error says that they did not stand still all the time, or that they could not be told; then they go on by themselves in [pauseFor].
-func (h *hold) release(ctx context.Context) error {
-	var err error
-	h.once.Do(func() {
-		h.stop()
-		h.kept.Wait()
-		h.took = time.Since(h.began)
-		err = errors.Join(h.lost, h.resume(ctx))
-	})
-	return err
-}
-
-// resume works also where ctx has ended: groups must not wait because somebody pressed Ctrl-C.
-func (h *hold) resume(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseLimit)
-	defer cancel()
-	err := h.each(ctx, func(ctx context.Context, stream, consumer string) error {
+// letGo releases all groups but those that are named. The error says that they did not stand still all the time.
+func (h *hold) letGo(ctx context.Context, but ...string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	free := make([]events.Group, 0, len(h.groups))
+	rest := make([]events.Group, 0, len(but))
+	for _, g := range h.groups {
+		if slices.Contains(but, g.Name) {
+			rest = append(rest, g)
+		} else {
+			free = append(free, g)
+		}
+	}
+	h.groups = rest
+	err := each(ctx, free, func(ctx context.Context, stream, consumer string) error {
 		_, err := h.js.ResumeConsumer(ctx, stream, consumer)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("let the groups go on (they do so by themselves in %s): %w", pauseFor, err)
+		err = fmt.Errorf("let the groups go on (they do so by themselves in %s): %w", pauseFor, err)
 	}
-	return nil
+	return errors.Join(h.lost, err)
+}
+
+// release lets all groups go on that don't yet, also where ctx has ended: they must not wait because somebody pressed Ctrl-C.
+func (h *hold) release(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pauseFor)
+	defer cancel()
+	h.stop()
+	h.kept.Wait()
+	return h.letGo(ctx)
 }

@@ -75,7 +75,7 @@ func TestGroupsAreMovedBackToWhereTheyStood(t *testing.T) {
 	name := from.busiest()
 	inHand := from.next(name)
 	acked := writerFunc(func(p []byte) {
-		if strings.HasPrefix(string(p), events.StreamWindows) { // ORDERS comes later
+		if strings.HasPrefix(string(p), events.StreamDLQ+" ") { // ORDERS comes later
 			if err := inHand.DoubleAck(t.Context()); err != nil {
 				t.Error(err)
 			}

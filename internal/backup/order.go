@@ -8,14 +8,15 @@ import (
 	"github.com/tidemark/tidemark/pkg/events/bus"
 )
 
-// item is one stream of a backup.
+// item is one stream of a backup. Of most only the beginning of the snapshot matters: what is stored in them stays, so the broker can send it later.
 type item struct {
 	name string // of the stream
 	// whole: messages of this stream are replaced or deleted while others are stored, so a snapshot that lost some on its way is taken again.
 	whole bool
-	// held: it is read to its end while the groups stand still. Of the others only the beginning of the snapshot is: what is stored in them stays, so the broker
-	// can send it later.
+	// held: it is read to its end while all groups stand still.
 	held bool
+	// stills is the group that must stand still until the stream is read to its end, since it replaces what it wrote there.
+	stills string
 }
 
 // items are the streams of a backup, in the order in which their snapshots begin. What is computed from a log comes before the log, so that nothing in the backup answers an event that is
@@ -24,7 +25,7 @@ func items(t *events.Topology) ([]item, error) {
 	list := []item{
 		{name: events.StreamDLQ, whole: true, held: true}, // before what a letter's replay writes
 		{name: events.StreamDLQCtl},
-		{name: events.StreamWindows, whole: true, held: true}, // a commit names a sequence of TIMELINE
+		{name: events.StreamWindows, whole: true, stills: events.GroupAnalytics}, // a commit names a sequence of TIMELINE
 		{name: events.StreamLate},
 		{name: events.StreamAlerts},
 		{name: events.StreamTimeline}, // before ORDERS, CLICKS and TICKS: it goes on behind the last message that it has of each

@@ -23,6 +23,8 @@ const (
 const (
 	requestTimeout = 10 * time.Second
 	stallTimeout   = 30 * time.Second // a broker that sends nothing for so long is gone
+	window         = 2 << 20          // bytes that the broker sends ahead of acknowledgements
+	gateTime       = 3 * time.Second  // it gives up when none comes for 5 s
 )
 
 // settings are what the broker says of a stream when a snapshot begins: what a restore gives back.
@@ -41,13 +43,13 @@ type taking struct {
 	began time.Time
 	dir   string
 	bytes atomic.Int64
-	alive chan struct{} // something came
 	done  chan struct{}
 	err   error // valid when done is closed
 }
 
-// begin asks for a snapshot of a stream into a directory of its own, and returns when the broker has fixed what is in it.
-func begin(ctx context.Context, nc *nats.Conn, stream, dir string) (*taking, error) {
+// begin asks for a snapshot of a stream into a directory of its own, and returns when the broker has fixed what is in it. Until the gate is closed, or for some seconds, the broker sends no
+// more than it may send ahead: it has better things to do while groups stand still.
+func begin(ctx context.Context, nc *nats.Conn, stream, dir string, gate <-chan struct{}) (*taking, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("back up %s: %w", stream, err)
 	}
@@ -55,9 +57,9 @@ func begin(ctx context.Context, nc *nats.Conn, stream, dir string) (*taking, err
 	if err != nil {
 		return nil, fmt.Errorf("back up %s: %w", stream, err)
 	}
-	t := &taking{began: time.Now().UTC(), dir: dir, alive: make(chan struct{}, 1), done: make(chan struct{})}
+	t := &taking{began: time.Now().UTC(), dir: dir, done: make(chan struct{})}
 	inbox := nc.NewInbox()
-	chunks := make(chan *nats.Msg, 512) // the broker sends 8 MiB ahead, in chunks of 128 KiB, and waits for acknowledgements
+	chunks := make(chan *nats.Msg, 512) // far more than the window has, in chunks of 128 KiB
 	sub, err := nc.ChanSubscribe(inbox, chunks)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("back up %s: %w", stream, err), file.Close())
@@ -67,6 +69,7 @@ func begin(ctx context.Context, nc *nats.Conn, stream, dir string) (*taking, err
 	}
 	go func() {
 		defer close(t.done)
+		await(ctx, gate)
 		err := t.receive(ctx, nc, chunks, file)
 		if t.err = errors.Join(err, sub.Unsubscribe(), file.Sync(), file.Close()); t.err != nil {
 			t.err = fmt.Errorf("back up %s: %w", stream, t.err)
@@ -85,7 +88,7 @@ func (t *taking) request(ctx context.Context, nc *nats.Conn, stream, inbox strin
 		apiError
 		settings
 	}
-	if err := ask(ctx, nc, "$JS.API.STREAM.SNAPSHOT."+stream, map[string]any{"deliver_subject": inbox}, &answer); err != nil {
+	if err := ask(ctx, nc, "$JS.API.STREAM.SNAPSHOT."+stream, map[string]any{"deliver_subject": inbox, "window_size": window}, &answer); err != nil {
 		return err
 	}
 	if answer.Error != nil {
@@ -110,6 +113,19 @@ func ask(ctx context.Context, nc *nats.Conn, subject string, v, answer any) erro
 		return err
 	}
 	return json.Unmarshal(msg.Data, answer)
+}
+
+func await(ctx context.Context, gate <-chan struct{}) {
+	if gate == nil {
+		return
+	}
+	limit := time.NewTimer(gateTime)
+	defer limit.Stop()
+	select {
+	case <-gate:
+	case <-limit.C:
+	case <-ctx.Done():
+	}
 }
 
 // receive writes the chunks to the file and acknowledges each, until the one that ends them.

@@ -47,6 +47,8 @@ type taker struct {
 	cfg   Config
 	dir   string
 	held  *hold
+	took  time.Duration // the groups stood still for so long
+	gate  chan struct{} // closed when the broker may send what is not held
 	begun map[string]*taking
 	done  map[string]Stream
 }
@@ -54,16 +56,21 @@ type taker struct {
 // Take backs up into a directory that is empty or not there. When it returns an error, the directory holds no backup, and the groups go on.
 func Take(ctx context.Context, cfg Config, dir string) (m *Manifest, err error) {
 	cfg = cfg.withDefaults()
-	if err := makeEmpty(dir); err != nil {
-		return nil, err
-	}
 	list, err := items(&cfg.Topology)
 	if err != nil {
 		return nil, err
 	}
+	if err := makeEmpty(dir); err != nil {
+		return nil, err
+	}
+	for _, i := range list {
+		if _, err := cfg.JS.Stream(ctx, i.name); err != nil {
+			return nil, fmt.Errorf("back up %s: %w", i.name, err)
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx) // of two snapshots at once the second ends when the first fails
 	defer cancel()
-	t := &taker{cfg: cfg, dir: dir, begun: make(map[string]*taking), done: make(map[string]Stream)}
+	t := &taker{cfg: cfg, dir: dir, gate: make(chan struct{}), begun: make(map[string]*taking), done: make(map[string]Stream)}
 	defer func() {
 		cancel()
 		for _, b := range t.begun {
@@ -93,7 +100,7 @@ func Take(ctx context.Context, cfg Config, dir string) (m *Manifest, err error) 
 			m.Skipped = append(m.Skipped, bus.BucketStream(b))
 		}
 	}
-	m.HeldMS, m.Ended = t.held.took.Milliseconds(), time.Now().UTC()
+	m.HeldMS, m.Ended = t.took.Milliseconds(), time.Now().UTC()
 	slices.SortFunc(m.Floors, func(a, b Floor) int { return strings.Compare(a.Consumer, b.Consumer) })
 	return m, m.write(dir)
 }
@@ -114,9 +121,13 @@ func makeEmpty(dir string) error {
 
 // run begins the snapshots in their order, lets the groups go on when those have begun that belong to one moment, and waits for the rest.
 func (t *taker) run(ctx context.Context, list []item) error {
+	var stay []string
 	for _, i := range list {
 		if err := t.begin(ctx, i); err != nil {
 			return err
+		}
+		if i.stills != "" {
+			stay = append(stay, i.stills)
 		}
 		if i.held {
 			if err := t.finish(ctx, i); err != nil {
@@ -124,17 +135,24 @@ func (t *taker) run(ctx context.Context, list []item) error {
 			}
 		}
 		if i.name == lastHeld {
-			if err := t.held.release(ctx); err != nil {
+			if err := t.held.letGo(ctx, stay...); err != nil {
 				return err
 			}
-			fmt.Fprintf(t.cfg.Progress, "the groups stood still for %s\n", t.held.took.Round(time.Millisecond))
+			close(t.gate)
+			t.took = time.Since(t.held.began)
+			fmt.Fprintf(t.cfg.Progress, "the groups stood still for %s\n", t.took.Round(time.Millisecond))
 		}
 	}
-	for _, i := range list {
-		if _, ok := t.done[i.name]; ok {
-			continue
+	for _, first := range []bool{true, false} {
+		for _, i := range list {
+			if _, ok := t.done[i.name]; ok || (i.stills != "") != first {
+				continue
+			}
+			if err := t.finish(ctx, i); err != nil {
+				return err
+			}
 		}
-		if err := t.finish(ctx, i); err != nil {
+		if err := t.held.letGo(ctx); err != nil {
 			return err
 		}
 	}
@@ -142,7 +160,11 @@ func (t *taker) run(ctx context.Context, list []item) error {
 }
 
 func (t *taker) begin(ctx context.Context, i item) error {
-	b, err := begin(ctx, t.cfg.JS.Conn(), i.name, filepath.Join(t.dir, streamsDir, i.name))
+	var gate chan struct{}
+	if !i.held {
+		gate = t.gate
+	}
+	b, err := begin(ctx, t.cfg.JS.Conn(), i.name, filepath.Join(t.dir, streamsDir, i.name), gate)
 	if err != nil {
 		return err
 	}

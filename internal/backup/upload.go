@@ -17,6 +17,8 @@ import (
 const (
 	chunkSize    = 128 << 10
 	chunkTimeout = time.Minute
+	unheardTries = 40 // the broker gives up after 5 s
+	unheardWait  = 100 * time.Millisecond
 	storeTimeout = 30 * time.Minute // the broker answers the end of the archive when it has stored all of it
 )
 
@@ -85,6 +87,14 @@ func send(ctx context.Context, nc *nats.Conn, subject string, chunk []byte, limi
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	m, err := nc.RequestWithContext(ctx, subject, chunk)
+	for tries := 0; errors.Is(err, nats.ErrNoResponders) && tries < unheardTries; tries++ { // another node of the cluster listens, and this one does not know it yet
+		select {
+		case <-time.After(unheardWait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		m, err = nc.RequestWithContext(ctx, subject, chunk)
+	}
 	if err != nil {
 		return nil, err
 	}
