@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/internal/backup"
+	"github.com/tidemark/tidemark/internal/natsconn"
 	"github.com/tidemark/tidemark/internal/natsd"
 	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/pkg/events"
@@ -44,6 +44,8 @@ func (c *backupCmd) Run(a *app) error {
 }
 
 type restoreCmd struct {
+	natsconn.Access `embed:""`
+
 	Dir      string `arg:"" help:"Directory of the backup."`
 	NATS     string `name:"nats" env:"TIDEMARK_NATS_URL" help:"NATS server to restore to. No service may run on it."`
 	Data     string `help:"Restore into the data directory of tidemark up, which must not run, instead of a NATS server."`
@@ -59,7 +61,7 @@ func (c *restoreCmd) Run(a *app) error {
 	if c.DryRun && c.Data == "" && c.NATS == "" {
 		return c.check(a, cfg)
 	}
-	nc, closeNATS, err := c.connect(a.ctx, slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError})))
+	nc, closeNATS, err := c.connect(a, slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError})))
 	if err != nil {
 		return err
 	}
@@ -95,23 +97,23 @@ func (c *restoreCmd) check(a *app, cfg backup.RestoreConfig) error {
 	return nil
 }
 
-// connect reaches the server, or starts one on a data directory.
-func (c *restoreCmd) connect(ctx context.Context, log *slog.Logger) (*nats.Conn, func(), error) {
+// connect reaches the server, or starts one on a data directory. That one asks nobody who he is: who may write to the directory may do everything.
+func (c *restoreCmd) connect(a *app, log *slog.Logger) (*nats.Conn, func(), error) {
 	if c.Data == "" && c.NATS == "" {
 		return nil, nil, fmt.Errorf("%w: say where to: --data DIR for tidemark up, or --nats URL", program.ErrUsage)
 	}
 	if c.Data == "" {
-		nc, err := nats.Connect(c.NATS, nats.Name("tidemark-operator"), nats.CustomInboxPrefix("_INBOX_operator"))
+		nc, err := a.broker(natsconn.Config{URL: c.NATS, Name: events.UserOperator, Access: c.Access})
 		if err != nil {
-			return nil, nil, fmt.Errorf("connect to NATS at %s: %w", c.NATS, err)
+			return nil, nil, err
 		}
 		return nc, nc.Close, nil
 	}
-	server, err := natsd.Start(ctx, natsd.Config{Dir: c.Data, Addr: "127.0.0.1:0", Logger: log})
+	server, err := natsd.Start(a.ctx, natsd.Config{Dir: c.Data, Addr: "127.0.0.1:0", Logger: log})
 	if err != nil {
 		return nil, nil, err
 	}
-	nc, err := server.Connect(nats.Name("tidemark-operator"), nats.CustomInboxPrefix("_INBOX_operator"))
+	nc, err := a.broker(natsconn.Config{Name: events.UserOperator, Through: server})
 	if err != nil {
 		return nil, nil, errors.Join(err, server.Stop())
 	}

@@ -189,6 +189,9 @@ func (t *Topology) operator() User {
 	}
 	subjects := t.Subjects()
 	r.publish = append(r.publish, SubjectTickSchedule, subjects.LetterStates(), subjects.Jobs())
+	if timers, ok := t.Stream(StreamTimers); ok {
+		r.publish = append(r.publish, timers.written()...) // a restore gives a deadline to an order that lacks one
+	}
 	return r.user(UserOperator, "the verbs of tidemark, topology apply, the desk of tidemark up")
 }
 
