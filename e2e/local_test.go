@@ -16,6 +16,8 @@ import (
 // localDeadline is short enough to wait for, and long enough for a service to be killed and taken over.
 const localDeadline = 15 * time.Second
 
+func services() []string { return []string{"order", "inventory", "notify", "analytics"} }
+
 // inOneProcess is `tidemark up`.
 func inOneProcess(t *testing.T) *target.Target {
 	t.Helper()
@@ -40,10 +42,9 @@ func inProcesses(t *testing.T) *target.Target {
 func inProcessesWith(t *testing.T, env []string) *target.Target {
 	t.Helper()
 	natsURL, broker, again := startBroker(t)
-	services := []string{"order", "inventory", "notify", "analytics"}
-	args := []string{"--nats", natsURL, "--without", strings.Join(services, ","), "--order-deadline", localDeadline.String(), "--idle", "1s"}
+	args := []string{"--nats", natsURL, "--without", strings.Join(services(), ","), "--order-deadline", localDeadline.String(), "--idle", "1s"}
 	addrs := make(map[string][2]string) // of each service's two instances, one of which runs, and both while one replaces the other
-	for _, name := range services {
+	for _, name := range services() {
 		addrs[name] = [2]string{freeAddr(t), freeAddr(t)}
 		args = append(args, "--at", name+"="+addrs[name][0]+","+addrs[name][1])
 	}
@@ -58,8 +59,8 @@ func inProcessesWith(t *testing.T, env []string) *target.Target {
 			at.Parts = append(at.Parts, s.part())
 		}
 	}
-	if len(at.Parts) != len(services) {
-		t.Fatalf("up does not print how to run %v:\n%s", services, u.printed())
+	if len(at.Parts) != len(services()) {
+		t.Fatalf("up does not print how to run %v:\n%s", services(), u.printed())
 	}
 	front := u.part(t)
 	front.Name = "front"

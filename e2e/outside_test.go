@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,13 +34,13 @@ func outside(t *testing.T) *target.Target {
 func fromEnvironment(getenv func(string) string) (*target.Target, error) {
 	get := func(name, otherwise string) string { return cmp.Or(getenv("TIDEMARK_E2E_"+name), otherwise) }
 	kind := get("TARGET", "")
-	commands, gateway, parts := commandSet{}, "", "order,inventory,notify,analytics"
+	commands, gateway, parts := commandSet{}, "", strings.Join(services(), ",")
 	switch kind {
 	case "compose":
 		compose := get("COMPOSE", "docker-compose")
 		commands = commandSet{
 			kill: compose + " kill -s KILL {part}", stop: compose + " stop {part}", start: compose + " start {part}",
-			roll: compose + " up -d --no-deps --force-recreate {part}",
+			roll: "COMPOSE='" + compose + "' deploy/docker/replace {part}",
 		}
 		gateway = "http://127.0.0.1:8090"
 		parts += ",nats,tidemark"
@@ -60,15 +61,24 @@ func fromEnvironment(getenv func(string) string) (*target.Target, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	env := []string{"TIDEMARK_URL=" + api} // the verbs have the variables of this process, too: where the broker is, credentials
+	if gateway = get("GATEWAY", gateway); gateway != "" {
+		env = append(env, "TIDEMARK_GATEWAY_URL="+gateway)
+	}
 	at := &target.Target{
-		Name: kind + " at " + api, API: api, Token: token, Gateway: get("GATEWAY", gateway), Outbox: get("OUTBOX", ""), Jaeger: get("JAEGER", ""), Deadline: deadline,
-		Program: filepath.Join(bin, "tidemark"), Env: []string{"TIDEMARK_URL=" + api}, Broker: getenv("TIDEMARK_NATS_URL") != "", // the verbs have the variables of this process, credentials too
+		Name: kind + " at " + api, API: api, Token: token, Gateway: gateway, Outbox: get("OUTBOX", ""), Jaeger: get("JAEGER", ""), Deadline: deadline,
+		Program: filepath.Join(bin, "tidemark"), Env: env, Broker: getenv("TIDEMARK_NATS_URL") != "",
+		Overlap: kind == "compose" && get("ROLL", "") == "",
 	}
 	commands = commandSet{
 		kill: get("KILL", commands.kill), stop: get("STOP", commands.stop), start: get("START", commands.start), roll: get("ROLL", commands.roll),
 	}
 	for name := range strings.SplitSeq(get("PARTS", parts), ",") {
-		at.Parts = append(at.Parts, commands.part(name))
+		part := commands.part(name)
+		if !slices.Contains(services(), name) {
+			part.Roll = nil // a broker alone and the outside world can't be replaced while they work
+		}
+		at.Parts = append(at.Parts, part)
 	}
 	return at, nil
 }
