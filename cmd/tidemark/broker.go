@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -24,7 +23,7 @@ type broker struct {
 func (b *broker) connect(a *app) (jetstream.JetStream, func(), error) {
 	where := client.System{NATSURL: b.NATS}
 	if b.NATS == "" {
-		cl, err := client.New(client.Config{URL: b.To, Patience: 2 * time.Second})
+		cl, err := b.client()
 		if err != nil {
 			return nil, nil, err
 		}

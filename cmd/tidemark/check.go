@@ -16,7 +16,7 @@ type checkCmd struct {
 	natsconn.Access `embed:""`
 
 	NATS    string        `name:"nats" env:"TIDEMARK_NATS_URL" help:"NATS server (default: what the API says)."`
-	Gateway string        `env:"TIDEMARK_GATEWAY_URL" help:"Payment gateway (default: what the API says)."`
+	Gateway string        `env:"TIDEMARK_GATEWAY_URL" help:"Payment gateway (default: the one of the API)."`
 	Wait    time.Duration `default:"30s" help:"How long to wait until every group has read everything."`
 	NoWait  bool          `help:"Judge at once, and only what must hold at every moment."`
 	JSON    bool          `name:"json" help:"One object a line."`
@@ -27,7 +27,11 @@ var errBroken = errors.New("an invariant is broken, or could not be checked")
 
 // Run verifies the invariants and prints a line for each.
 func (c *checkCmd) Run(a *app) error {
-	results, err := check.Run(a.ctx, check.Config{API: c.To, NATS: c.NATS, Access: c.Access, Gateway: c.Gateway, Wait: c.Wait, NoWait: c.NoWait, Progress: a.stderr})
+	token, err := c.token()
+	if err != nil {
+		return err
+	}
+	results, err := check.Run(a.ctx, check.Config{API: c.To, Token: token, NATS: c.NATS, Access: c.Access, Gateway: c.Gateway, Wait: c.Wait, NoWait: c.NoWait, Progress: a.stderr})
 	if err != nil {
 		return err
 	}

@@ -33,8 +33,12 @@ type loadCmd struct {
 
 // Run feeds the API. Orders that are refused or rejected are results, not failures.
 func (c *loadCmd) Run(a *app) error {
+	token, err := c.token()
+	if err != nil {
+		return err
+	}
 	cfg := load.Config{
-		API: c.To, Access: c.Access, CSV: c.CSV, Stock: c.Stock, Speed: c.Speed, Limit: c.Limit, Wait: c.Wait,
+		API: c.To, Token: token, Access: c.Access, CSV: c.CSV, Stock: c.Stock, Speed: c.Speed, Limit: c.Limit, Wait: c.Wait,
 		Rate: c.Rate, For: c.For, Seed: c.Seed, Poison: c.Poison, Twice: c.Twice, Late: c.Late, LateStretch: c.Stretch, InFlight: c.InFlight, JSON: c.JSON,
 	}
 	if c.Start != "" {
@@ -44,7 +48,7 @@ func (c *loadCmd) Run(a *app) error {
 		}
 		cfg.Start = start
 	}
-	_, err := load.Run(a.ctx, cfg, a.stdout, a.stderr)
+	_, err = load.Run(a.ctx, cfg, a.stdout, a.stderr)
 	if errors.Is(err, load.ErrUsage) {
 		return fmt.Errorf("%w: %w", program.ErrUsage, err)
 	}

@@ -26,6 +26,7 @@ type cli struct {
 	Restore  restoreCmd  `cmd:"" help:"Make the streams of a backup anew, on a broker that has none."`
 	Payments paymentsCmd `cmd:"" help:"List payments that no order stands for, and give the money back."`
 	Topology topologyCmd `cmd:"" help:"Show the streams and groups, or make them on a broker."`
+	Token    tokenCmd    `cmd:"" help:"Make keys and tokens for demonstrations and tests."`
 
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the tidemark up of this machine whether it is ready: status 0 if it is."`
 	Projections projectionsCmd `cmd:"" help:"Show the versions of read models, rebuild one beside the live one, and let it answer."`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -11,14 +12,34 @@ import (
 
 	"github.com/tidemark/tidemark/internal/client"
 	"github.com/tidemark/tidemark/internal/journey"
+	"github.com/tidemark/tidemark/internal/program"
 )
 
 // api is the flag of verbs that talk to the API.
 type api struct {
-	To string `name:"to" env:"TIDEMARK_URL" default:"http://127.0.0.1:8080" help:"Address of the API."`
+	To        string `name:"to" env:"TIDEMARK_URL" default:"http://127.0.0.1:8080" help:"Address of the API."`
+	TokenFile string `env:"TIDEMARK_TOKEN_FILE" help:"File with the token that the API asks for; TIDEMARK_TOKEN can hold the token itself."`
 }
 
-func (f api) client() (*client.Client, error) { return client.New(client.Config{URL: f.To}) }
+func (f api) client() (*client.Client, error) {
+	token, err := f.token()
+	if err != nil {
+		return nil, err
+	}
+	return client.New(client.Config{URL: f.To, Token: token})
+}
+
+// token is what the API asks for. The token itself comes by a variable, not by a flag: everybody on the machine sees a command line.
+func (f api) token() (client.Token, error) {
+	token := os.Getenv("TIDEMARK_TOKEN")
+	switch {
+	case token != "" && f.TokenFile != "":
+		return nil, fmt.Errorf("%w: TIDEMARK_TOKEN and TIDEMARK_TOKEN_FILE (--token-file): give one", program.ErrUsage)
+	case f.TokenFile != "":
+		return client.FileToken(f.TokenFile), nil
+	}
+	return client.FixedToken(token), nil
+}
 
 type ordersCmd struct {
 	List   ordersListCmd   `cmd:"" help:"List orders, oldest first."`

@@ -41,7 +41,8 @@ type Config struct {
 	API     string          // base address of the API
 	NATS    string          // URL of NATS
 	Access  natsconn.Access // who the checker is at NATS; empty: what the API says, where it says where NATS is
-	Gateway string          // base address of the payment gateway
+	Gateway string          // base address of the payment gateway; empty: its books are read through the API
+	Token   client.Token
 
 	Wait   time.Duration // how long to wait until the system is at rest; default 30 s
 	NoWait bool          // judge the safety invariants alone, at once
@@ -133,7 +134,7 @@ func connect(ctx context.Context, cfg Config, denied func(error)) (*system, erro
 	s := &system{}
 	var where client.System
 	if cfg.API != "" {
-		api, err := client.New(client.Config{URL: cfg.API, Patience: patience})
+		api, err := client.New(client.Config{URL: cfg.API, Token: cfg.Token, Patience: patience})
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNoSystem, err)
 		}
@@ -146,8 +147,9 @@ func connect(ctx context.Context, cfg Config, denied func(error)) (*system, erro
 	if cfg.NATS != "" {
 		where.NATSURL = cfg.NATS
 	}
-	if cfg.Gateway != "" {
-		where.Gateway = cfg.Gateway
+	// The gateway's books are read through the API where it has them: the token is for that address only.
+	if where.Gateway = cfg.Gateway; where.Gateway == "" {
+		s.gateway = s.api
 	}
 	if err := s.connect(where, cfg.Access.Else(where.Access()), denied); err != nil {
 		s.close()

@@ -45,6 +45,7 @@ type Config struct {
 	Timeout  time.Duration // of one attempt; default 30 s
 	Patience time.Duration // how long a request that is safe to repeat is tried again while the API is down; 0: one attempt
 	Conns    int           // connections kept open; default 16
+	Token    Token         // sent to URL's host and to no other; nil: none
 
 	// OnRetry, if not nil, is told why a request is tried again and how long the client waits first. It is called by many goroutines.
 	OnRetry func(err error, wait time.Duration)
@@ -80,7 +81,9 @@ func New(cfg Config) (*Client, error) {
 		MaxIdleConns: cfg.Conns, MaxIdleConnsPerHost: cfg.Conns, IdleConnTimeout: 30 * time.Second,
 		TLSHandshakeTimeout: 5 * time.Second,
 	}
-	return &Client{base: base, http: &http.Client{Transport: transport}, transport: transport, cfg: cfg}, nil
+	// No redirects: the API has none, and a token must not go where an answer says.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Client{base: base, http: &http.Client{Transport: transport, CheckRedirect: stay}, transport: transport, cfg: cfg}, nil
 }
 
 // Close ends the idle connections.
@@ -174,7 +177,7 @@ func (c *Client) do(ctx context.Context, r request, out any) (answer, error) {
 
 // down tells an API that may be back soon from one that has answered: no answer at all, a full or failing server.
 func down(err error) bool {
-	if errors.Is(err, ErrAnswer) {
+	if errors.Is(err, ErrAnswer) || errors.Is(err, ErrToken) {
 		return false
 	}
 	switch status := StatusOf(err); status {
@@ -242,6 +245,15 @@ func (c *Client) open(ctx context.Context, r request) (*http.Response, error) {
 	req.GetBody = nil
 	maps.Copy(req.Header, r.header)
 	req.Header.Set("Accept", "application/json, application/problem+json")
+	if c.cfg.Token != nil {
+		token, err := c.cfg.Token()
+		if err != nil {
+			return nil, err
+		}
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+	}
 	return c.http.Do(req)
 }
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/tidemark/tidemark/internal/httpapi"
+	"github.com/tidemark/tidemark/pkg/events/access"
 	"github.com/tidemark/tidemark/pkg/events/deadletter"
 )
 
@@ -21,12 +21,12 @@ const (
 	tag  = "dead letters"
 )
 
-// Routes registers /v1/deadletters. It is answered on the machine itself only: it can discard events, and there are no logins yet.
+// Routes registers /v1/deadletters. It is the operator's: it shows payloads and can discard events.
 func (d *Desk) Routes(api huma.API) {
 	operation := func(id, method, path, summary string, codes ...int) huma.Operation {
 		return huma.Operation{
 			OperationID: id, Method: method, Path: root + path, Summary: summary, Tags: []string{tag}, Errors: append(codes, http.StatusForbidden),
-			Middlewares: huma.Middlewares{httpapi.LoopbackOperation(api)},
+			Security: access.Any(access.Operator),
 		}
 	}
 	const missing, invalid, conflict = http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusConflict

@@ -17,6 +17,14 @@ const (
 	maxLimit     = 10_000
 )
 
+// Payments are the patterns of what a shop asks of the gateway.
+func Payments() []string { return []string{"POST /v1/payments", "POST /v1/payments/{key}/void"} }
+
+// Books are the patterns of what its operators read and switch.
+func Books() []string {
+	return []string{"GET /v1/payments/{key}", "GET /v1/payments", "GET /v1/ledger", "GET /v1/faults", "PUT /v1/faults"}
+}
+
 func (g *Gateway) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/payments", g.faulty(g.postPayment))

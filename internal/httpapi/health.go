@@ -5,8 +5,6 @@ import (
 	"net"
 	"net/http"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/tidemark/tidemark/internal/run"
 )
 
@@ -30,6 +28,12 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusServiceUnavailable, health{Status: "failing", Detail: err.Error()})
 		return
 	}
+	if s.cfg.Tokens != nil {
+		if err := s.cfg.Tokens.Healthy(); err != nil {
+			writeJSON(w, http.StatusServiceUnavailable, health{Status: "failing", Detail: err.Error()})
+			return
+		}
+	}
 	writeJSON(w, http.StatusOK, health{Status: "ready"})
 }
 
@@ -50,16 +54,7 @@ func LoopbackOnly(next http.Handler) http.Handler {
 	})
 }
 
-// LoopbackOperation is the same for one operation of an API.
-func LoopbackOperation(api huma.API) func(huma.Context, func(huma.Context)) {
-	return func(ctx huma.Context, next func(huma.Context)) {
-		if !loopback(ctx.RemoteAddr()) {
-			_ = huma.WriteErr(api, ctx, http.StatusForbidden, elsewhere) // fails with the connection
-			return
-		}
-		next(ctx)
-	}
-}
+const problemType = "application/problem+json"
 
 const elsewhere = "only answered on the machine itself"
 
@@ -71,7 +66,7 @@ func loopback(addr string) bool {
 
 // Problem answers with problem+json (RFC 9457).
 func Problem(w http.ResponseWriter, status int, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
 }

@@ -1,5 +1,8 @@
 // Package httpapi is the HTTP side of every program: one huma API on net/http that services register their operations on, with the
 // limits, the health pages, the metrics and the OpenAPI document that all programs share.
+//
+// It also decides who is let in. An operation declares the scopes that open it (Security, with [access.Any]); one that declares none can't be registered. A request passes,
+// in this order: the Host header where there are no tokens, the gate (is everything registered?), the origin that a browser names, the token, the caller's rate, the scopes.
 package httpapi
 
 import (
@@ -13,7 +16,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/tidemark/tidemark/internal/run"
 	"github.com/tidemark/tidemark/pkg/events/bus"
@@ -34,6 +36,10 @@ type Config struct {
 	StopDelay func() time.Duration
 	// DrainTime is how long open requests may take when the server stops. Default 3 s.
 	DrainTime time.Duration
+	// Tokens says who callers are. Without it everybody is [access.Local], and the address must be the machine's own.
+	Tokens Tokens
+	// RateLimit is how many requests a second one caller may send for long, and twice as many at once. 0: no limit. Without Tokens there is one caller and no limit.
+	RateLimit float64
 }
 
 const (
@@ -55,6 +61,10 @@ type Server struct {
 	stopping atomic.Bool
 	begun    atomic.Uint64 // requests that are not of health pages or metrics
 	busy     atomic.Int64  // of these, those that are being answered
+
+	routes   []Route
+	public   map[string]bool // patterns that need no token
+	document document
 }
 
 // Listen takes the address at once, so that a busy port is known before anything else starts; Run serves.
@@ -67,23 +77,17 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Addr, err)
 	}
-	mux := http.NewServeMux()
-	s := &Server{cfg: cfg, mux: mux, listener: listener, log: cfg.Telemetry.Logger, api: NewAPI(mux, cfg.Version)}
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, health{Status: "ok"}) })
-	mux.HandleFunc("GET /readyz", s.readyz)
+	if cfg.Tokens == nil && !loopback(listener.Addr().String()) {
+		return nil, errors.Join(fmt.Errorf("%s %w", cfg.Addr, ErrNoKeys), listener.Close())
+	}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), listener: listener, log: cfg.Telemetry.Logger, public: make(map[string]bool)}
+	s.api = s.newAPI(cfg.Version)
+	s.HandlePublic("GET /livez", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, health{Status: "ok"}) }))
+	s.HandlePublic("GET /readyz", http.HandlerFunc(s.readyz))
 	if cfg.Metrics != nil {
-		mux.Handle("GET /metrics", cfg.Metrics)
+		s.HandlePublic("GET /metrics", cfg.Metrics)
 	}
 	return s, nil
-}
-
-// NewAPI is the huma API of a mux: OpenAPI 3.1 at /openapi.json, problem+json errors. The page that huma would show loads its script from elsewhere, so it is off.
-func NewAPI(mux *http.ServeMux, version string) huma.API {
-	config := huma.DefaultConfig("Tidemark", version)
-	config.DocsPath = ""
-	config.CreateHooks = nil // they would add a $schema to every body
-	config.Info.Description = "An event-driven order system on NATS JetStream."
-	return humago.New(mux, config)
 }
 
 // API is where services register their operations.
@@ -91,9 +95,6 @@ func (s *Server) API() huma.API { return s.api }
 
 // Open lets requests in. Before, only the health pages answer, and everything else is told to come back: operations are still being registered then.
 func (s *Server) Open() { s.open.Store(true) }
-
-// Handle serves a pattern of net/http beside the API.
-func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
 
 // URL is the server's address as a URL.
 func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
@@ -107,7 +108,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var fresh unused
 	server := &http.Server{
 		ConnState: fresh.watch,
-		Handler:   s.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		Handler:   s.ownHost(s.Handler()), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
@@ -147,8 +148,7 @@ func (s *Server) sayNo(failed <-chan error) error {
 
 // Handler is what the address serves, for callers in the same process.
 func (s *Server) Handler() http.Handler {
-	var h = http.NewCrossOriginProtection().Handler(s.mux) // a page in the user's browser must not place orders here
-	h = secure(s.gate(h))
+	h := secure(s.gate(sameOrigin(s.guarded(s.mux))))
 	if s.cfg.Owner == nil {
 		return traced(h, s.cfg.Telemetry)
 	}
@@ -184,14 +184,4 @@ func notHealth(r *http.Request) bool {
 		return false
 	}
 	return true
-}
-
-func secure(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
-		h.Set("Referrer-Policy", "no-referrer")
-		next.ServeHTTP(w, r)
-	})
 }

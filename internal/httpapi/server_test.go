@@ -18,6 +18,7 @@ import (
 
 	"github.com/tidemark/tidemark/internal/httpapi"
 	"github.com/tidemark/tidemark/internal/run"
+	"github.com/tidemark/tidemark/pkg/events/access"
 )
 
 // switchable is a part whose readiness a test decides.
@@ -28,7 +29,12 @@ func (s switchable) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 
 func serve(t *testing.T, parts ...run.Part) *httpapi.Server {
 	t.Helper()
-	s, err := httpapi.Listen(t.Context(), httpapi.Config{Addr: "127.0.0.1:0", Version: "test", ReadyParts: func() []run.Part { return parts }})
+	return start(t, httpapi.Config{Addr: "127.0.0.1:0", Version: "test", ReadyParts: func() []run.Part { return parts }})
+}
+
+func start(t *testing.T, cfg httpapi.Config) *httpapi.Server {
+	t.Helper()
+	s, err := httpapi.Listen(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +75,8 @@ func TestHealthBeforeAndAfterOpen(t *testing.T) {
 	s := serve(t, run.Part{Name: "orders", Component: part})
 	type out struct{}
 	var calls atomic.Int32
-	huma.Get(s.API(), "/v1/thing", func(context.Context, *struct{}) (*out, error) { calls.Add(1); return &out{}, nil })
+	huma.Get(s.API(), "/v1/thing", func(context.Context, *struct{}) (*out, error) { calls.Add(1); return &out{}, nil },
+		func(o *huma.Operation) { o.Security = access.AnyToken() })
 
 	if status, _, _ := do(t, http.MethodGet, s.URL()+"/livez", nil); status != http.StatusOK {
 		t.Errorf("/livez: %d", status)
@@ -101,7 +108,7 @@ func TestHealthBeforeAndAfterOpen(t *testing.T) {
 func TestPagesOfOthersCantPost(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	s.Handle("POST /v1/thing", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	s.Handle("POST /v1/thing", access.AnyToken(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
 	s.Open()
 	if status, _, _ := do(t, http.MethodPost, s.URL()+"/v1/thing", http.Header{"Sec-Fetch-Site": {"cross-site"}}); status != http.StatusForbidden {
 		t.Errorf("a cross-site POST: %d", status)
@@ -197,7 +204,7 @@ func TestAStoppingServerSaysSoAndServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Handle("GET /hello", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { httpapi.JSON(w, "hello") }))
+	s.Handle("GET /hello", access.AnyToken(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { httpapi.JSON(w, "hello") }))
 	s.Open()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemark/tidemark/internal/httpapi"
 	"github.com/tidemark/tidemark/internal/run"
+	"github.com/tidemark/tidemark/pkg/events/access"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 )
 
@@ -35,8 +36,8 @@ func TestTraceOfARequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Handle("POST /v1/orders/{id}", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }))
-	s.Handle("GET /v1/system", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	s.Handle("POST /v1/orders/{id}", access.AnyToken(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }))
+	s.Handle("GET /v1/system", access.AnyToken(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
 	s.Open()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

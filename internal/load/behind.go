@@ -32,8 +32,8 @@ func (p *span) add(t time.Time) {
 }
 
 // standings is where analytics' queries stand, by name; nil where analytics does not answer, which is no reason not to load.
-func standings(ctx context.Context, api string) map[string]client.QueryCounts {
-	c, err := client.New(client.Config{URL: api, Patience: time.Nanosecond})
+func standings(ctx context.Context, look client.Config) map[string]client.QueryCounts {
+	c, err := client.New(look)
 	if err != nil {
 		return nil
 	}
@@ -50,13 +50,13 @@ func standings(ctx context.Context, api string) map[string]client.QueryCounts {
 }
 
 // settled is where the queries stand when they read nothing more, or after a while.
-func settled(ctx context.Context, api string) map[string]client.QueryCounts {
-	now := standings(ctx, api)
+func settled(ctx context.Context, look client.Config) map[string]client.QueryCounts {
+	now := standings(ctx, look)
 	for until := time.Now().Add(lookLongest); now != nil && time.Now().Before(until); {
 		if sleep(ctx, lookEvery) != nil {
 			break
 		}
-		next := standings(ctx, api)
+		next := standings(ctx, look)
 		quiet := reads(next) == reads(now)
 		now = next
 		if quiet {

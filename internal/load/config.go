@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tidemark/tidemark/internal/client"
 	"github.com/tidemark/tidemark/internal/natsconn"
 )
 
@@ -23,7 +24,8 @@ const (
 
 // Config says what to load and how. With CSV it is a file of invoices, else made-up orders and clicks.
 type Config struct {
-	API      string          // base address of the API; required
+	API      string // base address of the API; required
+	Token    client.Token
 	Access   natsconn.Access // who the load is at NATS, which poison and clicks that are stored twice go to; empty: what the API says
 	Stock    int64           // units of every SKU that are received first, once for all runs; 0: none, but 1,000 for made-up input
 	Wait     bool            // go on until every order of this input has ended

@@ -34,12 +34,13 @@ func Run(ctx context.Context, cfg Config, out, progress io.Writer) (Summary, err
 	}
 	cfg = cfg.withDefaults()
 	report := newReporter(progress)
-	api, err := client.New(client.Config{URL: cfg.API, Patience: client.Forever, Conns: cfg.InFlight, OnRetry: report.retry})
+	api, err := client.New(client.Config{URL: cfg.API, Token: cfg.Token, Patience: client.Forever, Conns: cfg.InFlight, OnRetry: report.retry})
 	if err != nil {
 		return Summary{}, fmt.Errorf("%w: %w", ErrUsage, err)
 	}
 	defer api.Close()
-	s := &sender{api: api, report: report, began: time.Now()}
+	look := client.Config{URL: cfg.API, Token: cfg.Token, Patience: time.Nanosecond}
+	s := &sender{api: api, look: look, report: report, began: time.Now()}
 	ctx, denied, why := natsconn.EndWhenDenied(ctx)
 	if cfg.CSV != "" {
 		err = s.file(ctx, cfg)
@@ -55,7 +56,7 @@ func Run(ctx context.Context, cfg Config, out, progress io.Writer) (Summary, err
 		report.say("first refusal: %.200s", s.refusal) // an invoice of 600 bad lines names each of them
 	}
 	if s.before != nil {
-		if text := behind(s.span, s.before, settled(ctx, cfg.API)); text != "" {
+		if text := behind(s.span, s.before, settled(ctx, s.look)); text != "" {
 			report.say("%s", text)
 		}
 	}
@@ -94,7 +95,7 @@ func (s *sender) makeUp(ctx context.Context, cfg Config, denied func(error)) err
 
 // timed sends, asks for the outcomes, and takes the time of both.
 func (s *sender) timed(ctx context.Context, wait bool, total int, send func() error) error {
-	s.before = standings(ctx, s.api.URL())
+	s.before = standings(ctx, s.look)
 	began := time.Now()
 	defer func() { s.sum.measure(time.Since(began).Seconds()) }()
 	s.report.phase("sending", total)

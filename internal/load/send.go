@@ -13,6 +13,7 @@ import (
 
 // sender sends orders and clicks and counts the answers. It is used by many goroutines.
 type sender struct {
+	look   client.Config // asks once, and does without an answer
 	api    *client.Client
 	report *reporter
 	began  time.Time // of the run, on this machine's clock

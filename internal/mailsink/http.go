@@ -8,6 +8,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/tidemark/tidemark/pkg/events/access"
 )
 
 type outboxInput struct {
@@ -35,20 +37,20 @@ type faultsMessage struct{ Body faultsBody }
 
 // Routes registers /v1/outbox and its faults.
 func (s *Sink) Routes(api huma.API) {
-	tags := []string{"mail sink"}
+	tags, security := []string{"mail sink"}, access.Any(access.Operator) // mails hold addresses
 	huma.Register(api, huma.Operation{
-		OperationID: "list-mails", Method: http.MethodGet, Path: "/v1/outbox", Tags: tags, Summary: "The mails that were sent",
+		OperationID: "list-mails", Method: http.MethodGet, Path: "/v1/outbox", Tags: tags, Security: security, Summary: "The mails that were sent",
 		Description: "What the mail sink of `tidemark up` took. A mail that was handed in more than once under one Message-ID is listed once, with its attempts.",
 	}, s.listMails)
 	huma.Register(api, huma.Operation{
-		OperationID: "get-mail-ledger", Method: http.MethodGet, Path: "/v1/outbox/ledger", Tags: tags, Summary: "The mail sink's books, one JSON object a line",
+		OperationID: "get-mail-ledger", Method: http.MethodGet, Path: "/v1/outbox/ledger", Tags: tags, Security: security, Summary: "The mail sink's books, one JSON object a line",
 		Description: "Every mail that was handed in, oldest first: `kind` is accepted, repeated (accepted before under the same Message-ID) or refused. Without the texts.",
 	}, s.getLedger)
 	huma.Register(api, huma.Operation{
-		OperationID: "get-mail-faults", Method: http.MethodGet, Path: "/v1/outbox/faults", Tags: tags, Summary: "What the mail sink does wrong on purpose",
+		OperationID: "get-mail-faults", Method: http.MethodGet, Path: "/v1/outbox/faults", Tags: tags, Security: security, Summary: "What the mail sink does wrong on purpose",
 	}, func(context.Context, *struct{}) (*faultsMessage, error) { return s.faultsMessage(), nil })
 	huma.Register(api, huma.Operation{
-		OperationID: "set-mail-faults", Method: http.MethodPut, Path: "/v1/outbox/faults", Tags: tags, Summary: "Let the mail sink refuse or wait",
+		OperationID: "set-mail-faults", Method: http.MethodPut, Path: "/v1/outbox/faults", Tags: tags, Security: security, Summary: "Let the mail sink refuse or wait",
 		Description: "Fields that are left out are off.", Errors: []int{http.StatusUnprocessableEntity},
 	}, s.putFaults)
 }

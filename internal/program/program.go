@@ -46,6 +46,8 @@ type Common struct {
 	MaxIdle   time.Duration `env:"TIDEMARK_MAX_IDLE" default:"0s" help:"Leave, with status 0, after so long without an event, a request, or anything that waits; 0: never."`
 
 	Healthcheck bool `help:"Only ask the one that runs here, at the address of --http, whether it is ready: status 0 if it is."`
+
+	TokenFlags `embed:""`
 }
 
 // Service is one of the four services as a program runs it.
@@ -136,6 +138,10 @@ func RunService(spec ServiceSpec) error {
 	}
 	defer Flush(provider)
 
+	tokens, keys, err := spec.Common.Tokens(tel.Logger)
+	if err != nil {
+		return err
+	}
 	nc, err := natsconn.Connect(natsconn.Config{URL: spec.Common.NATS, Name: spec.Name, Access: spec.Common.Access, Log: tel.Logger, Patient: true})
 	if err != nil {
 		return err
@@ -173,7 +179,7 @@ func RunService(spec ServiceSpec) error {
 	})}
 	server, err = httpapi.Listen(ctx, httpapi.Config{
 		Addr: spec.HTTP, Version: Version(), Metrics: provider.Metrics(), Telemetry: tel,
-		ReadyParts: func() []run.Part { return []run.Part{service} },
+		ReadyParts: func() []run.Part { return []run.Part{service} }, Tokens: tokens, RateLimit: spec.Common.RateLimit,
 		StopDelay: func() time.Duration {
 			if errors.Is(context.Cause(ctx), ErrTerminated) && spec.Role != RoleWorker { // nobody sends a worker requests
 				return spec.Common.StopDelay
@@ -181,10 +187,13 @@ func RunService(spec ServiceSpec) error {
 			return 0
 		},
 	})
+	if errors.Is(err, httpapi.ErrNoKeys) {
+		return fmt.Errorf("%w: --http: %w", ErrUsage, err)
+	}
 	if err != nil {
 		return err
 	}
-	parts := []run.Part{service}
+	parts := append(keys, service)
 	if spec.Common.MaxIdle > 0 {
 		parts = append(parts, run.Part{Name: "idle", Component: &idle{
 			after: spec.Common.MaxIdle, ready: service.Ready, requests: server.Requests, leave: cancel, log: tel.Logger,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemark/tidemark/internal/natsconn"
+	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/internal/telemetry"
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/services/analytics"
@@ -31,6 +32,8 @@ type Config struct {
 	MailAddr    string // the mail sink's SMTP; default 127.0.0.1:1025 if free, else any port
 
 	AdminAddr string // where profiles are served, on the machine itself; default none
+
+	Tokens program.TokenFlags // whose tokens are accepted; required where HTTP or GatewayAddr is not an address of this machine alone
 
 	Without []string          // services that run elsewhere; their part of the API is passed on
 	At      map[string]string // where those are, HOST:PORT, several instances with commas; default: each service's usual address
@@ -66,11 +69,11 @@ func Services() []string {
 	return []string{events.ServiceInventory, events.ServiceOrder, events.ServiceNotify, events.ServiceAnalytics}
 }
 
-// paths are the parts of the API by service: what `up` passes on when a service runs elsewhere.
+// paths are the parts of the API by service: whose span a request belongs to.
 func paths(service string) []string {
 	switch service {
 	case events.ServiceOrder:
-		return []string{"/v1/orders", "/v1/orders/", "/v1/projections", "/v1/projections/orders"}
+		return []string{"/v1/orders", "/v1/orders/", "/v1/projections", "/v1/projections/"}
 	case events.ServiceInventory:
 		return []string{"/v1/stock", "/v1/stock/", "/v1/projections/stock"}
 	case events.ServiceNotify:
@@ -78,14 +81,6 @@ func paths(service string) []string {
 	default:
 		return []string{"/v1/clicks", "/v1/windows", "/v1/windows/", "/v1/lateness", "/v1/backfills", "/v1/backfills/", "/v1/projections/windows"}
 	}
-}
-
-// operatorPaths are those that are answered on the machine itself only.
-func operatorPaths(service string) []string {
-	if service == events.ServiceOrder {
-		return []string{"/v1/projections/orders/"}
-	}
-	return nil
 }
 
 func (c Config) withDefaults() Config {

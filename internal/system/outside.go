@@ -2,6 +2,7 @@ package system
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,7 +10,9 @@ import (
 	"github.com/tidemark/tidemark/internal/httpapi"
 	"github.com/tidemark/tidemark/internal/load"
 	"github.com/tidemark/tidemark/internal/mailsink"
+	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/internal/run"
+	"github.com/tidemark/tidemark/pkg/events/access"
 )
 
 const (
@@ -63,12 +66,20 @@ func (s *System) makeOutside(ctx context.Context) (err error) {
 	part := &gatewayPart{gateway: g}
 	part.Server, err = httpapi.Listen(ctx, httpapi.Config{
 		Addr: preferred(ctx, s.cfg.GatewayAddr, usualGateway), Version: s.cfg.Version, Telemetry: tel, DrainTime: time.Second,
-		ReadyParts: func() []run.Part { return nil },
+		ReadyParts: func() []run.Part { return nil }, Tokens: s.tokens,
 	})
+	if errors.Is(err, httpapi.ErrNoKeys) {
+		return fmt.Errorf("%w: --gateway: %w", program.ErrUsage, err)
+	}
 	if err != nil {
 		return fmt.Errorf("payment gateway: %w", err)
 	}
-	part.Handle("/", g.Handler())
+	for _, pattern := range gateway.Payments() { // its customers have no tokens of ours: it stands for a system that is not ours
+		part.HandlePublic(pattern, g.Handler())
+	}
+	for _, pattern := range gateway.Books() {
+		part.Handle(pattern, access.Any(access.Operator), g.Handler())
+	}
 	part.Open()
 	s.outside.gateway = part
 
@@ -81,5 +92,6 @@ func (s *System) makeOutside(ctx context.Context) (err error) {
 		return fmt.Errorf("mail sink: %w", err)
 	}
 	s.outside.sink.Routes(s.server.API())
+	s.server.Handle("GET /v1/ledger", access.Any(access.Operator), s.outside.gateway.gateway.Handler()) // check reads it here, with the token that is for this address
 	return nil
 }

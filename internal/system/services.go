@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/tidemark/tidemark/internal/httpapi"
 	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/internal/run"
@@ -156,12 +158,26 @@ func (s *System) mountElsewhere(ctx context.Context) ([]run.Part, error) {
 				httpapi.Problem(w, http.StatusServiceUnavailable, fmt.Sprintf("%s runs by itself and does not answer at %s; start it with: %s", name, instances.addr(), s.commandOf(name)))
 			},
 		}
-		for _, path := range paths(name) {
-			s.server.Handle(path, proxy)
-		}
-		for _, path := range operatorPaths(name) { // the service sees our address, not the caller's
-			s.server.Handle(path, httpapi.LoopbackOnly(proxy))
+		if err := describe(name, s.server.Elsewhere(proxy)); err != nil {
+			return nil, err
 		}
 	}
 	return parts, nil
+}
+
+// describe registers the operations of a service that does not run here, so that each is guarded by its own scopes. No handler of it is ever called.
+func describe(name string, api huma.API) error {
+	switch name {
+	case events.ServiceOrder:
+		new(order.Service).Routes(api)
+	case events.ServiceInventory:
+		new(inventory.Service).Routes(api)
+	case events.ServiceNotify:
+		new(notify.Service).Routes(api)
+	case events.ServiceAnalytics:
+		new(analytics.Service).Routes(api)
+	default:
+		return fmt.Errorf("no service %q", name)
+	}
+	return nil
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/internal/run"
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/access"
 )
 
 // System is the whole system. Make one with [New], run it once.
@@ -35,6 +36,8 @@ type System struct {
 	ready    chan struct{}
 	began    time.Time
 
+	tokens  httpapi.Tokens // nil: none are asked for
+	keys    []run.Part
 	server  *httpapi.Server
 	broker  *natsd.Server // nil with an outside one
 	outside outside
@@ -93,10 +96,16 @@ func (s *System) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if s.tokens, s.keys, err = s.cfg.Tokens.Tokens(tel.Logger); err != nil {
+		return err
+	}
 	s.server, err = httpapi.Listen(ctx, httpapi.Config{
 		Addr: s.cfg.HTTP, Version: s.cfg.Version, Metrics: s.cfg.Provider.Metrics(), Telemetry: tel, Owner: s.owner(tel),
-		ReadyParts: func() []run.Part { return []run.Part{{Name: "tidemark", Component: s}} },
+		ReadyParts: func() []run.Part { return []run.Part{{Name: "tidemark", Component: s}} }, Tokens: s.tokens, RateLimit: s.cfg.Tokens.RateLimit,
 	})
+	if errors.Is(err, httpapi.ErrNoKeys) {
+		return fmt.Errorf("%w: --http: %w", program.ErrUsage, err)
+	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w: another program, or another tidemark, listens there; give this one an address of its own with --http", err)
 	}
@@ -118,7 +127,7 @@ func (s *System) Run(ctx context.Context) (err error) {
 	parts, err = s.prepare(ctx)
 	if err == nil {
 		s.services.Store(&parts)
-		err = run.Stages(work, s.cfg.StopTime, s.announce, s.outside.parts(), parts)
+		err = run.Stages(work, s.cfg.StopTime, s.announce, append(s.outside.parts(), s.keys...), parts)
 	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil // stopped while it started
@@ -300,11 +309,11 @@ type info struct {
 
 func (s *System) mountSystem() {
 	operator := s.access(events.UserOperator)
-	s.server.Handle("GET /v1/system", httpapi.LoopbackOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s.server.Handle("GET /v1/system", access.Any(access.Operator), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		httpapi.JSON(w, info{
 			NATSURL: s.NATSURL(), OperatorCredsFile: operator.NKey, ProducerCredsFile: s.access(events.UserProducer).NKey,
 			NATSCA: operator.CA, NATSCert: operator.Cert, NATSKey: operator.Key, GatewayURL: s.outside.gateway.URL(), SMTPAddr: s.outside.sink.Addr(),
 			Without: s.cfg.Without, OrderDeadline: s.cfg.OrderDeadline.String(), PID: os.Getpid(),
 		})
-	})))
+	}))
 }

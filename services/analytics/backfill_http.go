@@ -7,6 +7,8 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/tidemark/tidemark/pkg/events/access"
 )
 
 type backfillInput struct {
@@ -25,14 +27,14 @@ type backfillOutput struct{ Body BackfillJob }
 
 func (s *Service) backfillRoutes(api huma.API) {
 	huma.Register(api, huma.Operation{
-		OperationID: "start-backfill", Method: http.MethodPost, Path: "/v1/backfills", Tags: []string{"analytics"}, DefaultStatus: http.StatusAccepted,
+		OperationID: "start-backfill", Method: http.MethodPost, Path: "/v1/backfills", Tags: []string{"analytics"}, DefaultStatus: http.StatusAccepted, Security: access.Any(access.Operator),
 		Summary: "Compute windows again that late events have missed",
 		Description: "Starts a job that reads LATE from where the last one ended, computes the windows again from TIMELINE, and publishes what differs as the next revision. " +
 			"It does no harm to run it often, or twice at once: what is right already is not published again.",
 		Errors: []int{http.StatusNotFound, http.StatusTooManyRequests},
 	}, s.startBackfill)
 	huma.Register(api, huma.Operation{
-		OperationID: "get-backfill", Method: http.MethodGet, Path: "/v1/backfills/{id}", Tags: []string{"analytics"}, Summary: "How a backfill goes, and what it did",
+		OperationID: "get-backfill", Method: http.MethodGet, Path: "/v1/backfills/{id}", Tags: []string{"analytics"}, Security: access.Any(access.OrdersRead, access.Operator), Summary: "How a backfill goes, and what it did",
 		Errors: []int{http.StatusNotFound},
 	}, s.getBackfill)
 }

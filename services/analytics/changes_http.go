@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/access"
 )
 
 type changesInput struct {
@@ -20,10 +21,10 @@ type changesInput struct {
 	Last  uint64   `header:"Last-Event-ID" doc:"The id of the last event that the reader has: what came out behind it is told first."`
 }
 
-func (s *Service) changesRoutes(api huma.API) {
+func (s *Service) changesRoutes(api huma.API, reads access.Requirement) {
 	item := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[windowItem](), true, "WindowItem")
 	huma.Register(api, huma.Operation{
-		OperationID: "watch-windows", Method: http.MethodGet, Path: "/v1/windows/changes", Tags: []string{"analytics"},
+		OperationID: "watch-windows", Method: http.MethodGet, Path: "/v1/windows/changes", Tags: []string{"analytics"}, Security: reads,
 		Summary: "Results as they come out, as server-sent events",
 		Description: "Each event is a result as GET /v1/windows gives it, also with timing retract; its id is its sequence in WINDOWS. A reader that comes back with Last-Event-ID misses nothing. " +
 			"Every 15 seconds there is a comment. An event of type end is the last one: its data says why (slow: the reader did not keep up; stopping).",

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/access"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 )
 
@@ -69,7 +70,7 @@ type clicksAnswer struct {
 func (c *clickIntake) routes(api huma.API) {
 	one := &huma.Schema{Type: huma.TypeObject, Description: "A CloudEvent 1.0 of type " + events.TypePageClicked + "."}
 	huma.Register(api, huma.Operation{
-		OperationID: "take-clicks", Method: http.MethodPost, Path: "/v1/clicks", Tags: []string{"analytics"},
+		OperationID: "take-clicks", Method: http.MethodPost, Path: "/v1/clicks", Tags: []string{"analytics"}, Security: access.Any(access.ClicksWrite, access.OrdersWrite),
 		Summary: "Take clicks from web, mobile and devices",
 		Description: "CloudEvents 1.0 of type " + events.TypePageClicked + " in binary mode (attributes in ce- headers), structured mode, or as a batch of up to " +
 			strconv.Itoa(maxClicks) + ". When one of them is not valid, none is stored. A click without a time gets the time of its arrival.",

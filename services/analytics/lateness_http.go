@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/tidemark/tidemark/pkg/events/access"
 	"github.com/tidemark/tidemark/services/analytics/lateness"
 )
 
@@ -59,9 +60,9 @@ type waitCost struct {
 	StateBytes  int     `json:"state_bytes" doc:"What the query holds at most, as it is stored."`
 }
 
-func (s *Service) latenessRoutes(api huma.API) {
+func (s *Service) latenessRoutes(api huma.API, reads access.Requirement) {
 	huma.Register(api, huma.Operation{
-		OperationID: "get-lateness", Method: http.MethodGet, Path: "/v1/lateness", Tags: []string{"analytics"},
+		OperationID: "get-lateness", Method: http.MethodGet, Path: "/v1/lateness", Tags: []string{"analytics"}, Security: reads,
 		Summary: "How late events are, and what wait that calls for",
 		Description: "For each query: what share of its events each wait would catch, and the bound and allowed lateness that reach a target, with what they cost. " +
 			"It is measured over the last 24 hours of store time. An instance that stands by does not know it.",

@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/access"
 	"github.com/tidemark/tidemark/pkg/window"
 )
 
@@ -98,17 +99,18 @@ type queryStanding struct {
 
 // Routes registers the service's HTTP operations.
 func (s *Service) Routes(api huma.API) {
+	reads := access.Any(access.OrdersRead, access.Operator)
 	huma.Register(api, huma.Operation{
-		OperationID: "list-windows", Method: http.MethodGet, Path: "/v1/windows", Tags: []string{"analytics"},
+		OperationID: "list-windows", Method: http.MethodGet, Path: "/v1/windows", Tags: []string{"analytics"}, Security: reads,
 		Summary:     "Windows of event time, closed and open",
 		Description: "Open windows come with timing \"open\" and revision 0; in a micro-batch, windows that have ended and wait for the batch's end are not listed for that time. An instance that stands by knows windows that came out only.",
 	}, s.listWindows)
 	huma.Register(api, huma.Operation{
-		OperationID: "windows-projection", Method: http.MethodGet, Path: "/v1/projections/windows", Tags: []string{"analytics"},
+		OperationID: "windows-projection", Method: http.MethodGet, Path: "/v1/projections/windows", Tags: []string{"analytics"}, Security: reads,
 		Summary: "How far the counting has come",
 	}, s.projection)
-	s.changesRoutes(api)
-	s.latenessRoutes(api)
+	s.changesRoutes(api, reads)
+	s.latenessRoutes(api, reads)
 	s.backfillRoutes(api)
 	s.clicks.routes(api)
 }

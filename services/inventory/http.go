@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/access"
 )
 
 const maxSKULength = 64 // characters
@@ -85,25 +86,26 @@ type projectionOutput struct{ Body StockProjection }
 // Routes registers the service's HTTP operations.
 func (s *Service) Routes(api huma.API) {
 	tags := []string{"Inventory"}
+	reads, writes := access.Any(access.OrdersRead, access.StockWrite, access.Operator), access.Any(access.StockWrite)
 	huma.Register(api, huma.Operation{
 		OperationID: "get-stock", Method: http.MethodGet, Path: "/v1/stock/{sku}", Tags: tags,
-		Summary: "What the warehouse holds of one SKU", Errors: []int{404, 422, 503},
+		Summary: "What the warehouse holds of one SKU", Errors: []int{404, 422, 503}, Security: reads,
 	}, s.getStock)
 	huma.Register(api, huma.Operation{
 		OperationID: "list-stock", Method: http.MethodGet, Path: "/v1/stock", Tags: tags,
-		Summary: "What the warehouse holds, SKU by SKU", Errors: []int{422, 503},
+		Summary: "What the warehouse holds, SKU by SKU", Errors: []int{422, 503}, Security: reads,
 	}, s.listStock)
 	huma.Register(api, huma.Operation{
 		OperationID: "receive-stock", Method: http.MethodPost, Path: "/v1/stock/{sku}/receipts", Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary:     "Add units that came in",
 		Description: "201 when they were added; 200 and Idempotency-Replayed when this Idempotency-Key of the SKU was used before with the same quantity, 422 with another.",
-		Errors:      []int{422, 503},
+		Errors:      []int{422, 503}, Security: writes,
 	}, s.receiveStock)
 	huma.Register(api, huma.Operation{
 		OperationID: "get-stock-projection", Method: http.MethodGet, Path: "/v1/projections/stock", Tags: tags,
-		Summary: "The state in one digest, and the position it is of", Errors: []int{503},
+		Summary: "The state in one digest, and the position it is of", Errors: []int{503}, Security: reads,
 	}, s.getProjection)
-	s.slashRoutes(api)
+	s.slashRoutes(api, reads, writes)
 }
 
 // restInput is a path behind /v1/stock/ as net/http gives it to a "{rest...}": unescaped.
@@ -118,16 +120,16 @@ type restReceiptInput struct {
 }
 
 // slashRoutes serve the one SKU that "{sku}" does not match: net/http takes a segment %2F, which is "/" alone, for the end of a path.
-func (s *Service) slashRoutes(api huma.API) {
+func (s *Service) slashRoutes(api huma.API, reads, writes access.Requirement) {
 	const path = "/v1/stock/{rest...}"
-	huma.Register(api, huma.Operation{OperationID: "get-stock-slash", Method: http.MethodGet, Path: path, Hidden: true},
+	huma.Register(api, huma.Operation{OperationID: "get-stock-slash", Method: http.MethodGet, Path: path, Hidden: true, Security: reads},
 		func(ctx context.Context, in *restInput) (*stockOutput, error) {
 			if in.Rest != "/" {
 				return nil, huma.Error404NotFound("no such page; a SKU must be path-escaped")
 			}
 			return s.getStock(ctx, &skuInput{SKU: in.Rest})
 		})
-	huma.Register(api, huma.Operation{OperationID: "receive-stock-slash", Method: http.MethodPost, Path: path, Hidden: true},
+	huma.Register(api, huma.Operation{OperationID: "receive-stock-slash", Method: http.MethodPost, Path: path, Hidden: true, Security: writes},
 		func(ctx context.Context, in *restReceiptInput) (*receiptOutput, error) {
 			if in.Rest != "//receipts" {
 				return nil, huma.Error404NotFound("no such page; a SKU must be path-escaped")
@@ -175,7 +177,7 @@ func (s *Service) receiveStock(ctx context.Context, in *receiptInput) (*receiptO
 	}
 	id := events.NewID()
 	if in.Key != "" {
-		id = events.DeriveID("receipt", in.SKU, in.Key)
+		id = receiptID(access.From(ctx).Subject, in.SKU, in.Key)
 	}
 	stock, repeated, err := s.decider.receipt(ctx, receipt{ID: id, SKU: in.SKU, Quantity: in.Body.Quantity})
 	switch {
@@ -192,6 +194,15 @@ func (s *Service) receiveStock(ctx context.Context, in *receiptInput) (*receiptO
 		out.Status, out.Replayed = http.StatusOK, "true"
 	}
 	return out, nil
+}
+
+// receiptID is the id of the receipt that a request makes: a key is its caller's, so nobody's receipt is taken for another's repetition. What was stored before there were
+// callers has the id that it has.
+func receiptID(caller, sku, key string) string {
+	if caller == access.Local {
+		return events.DeriveID("receipt", sku, key)
+	}
+	return events.DeriveID("receipt", caller, sku, key)
 }
 
 func (s *Service) getProjection(context.Context, *struct{}) (*projectionOutput, error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/access"
 	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
@@ -43,7 +44,7 @@ const maxVersions = 100
 func (s *Service) Routes(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "list-notices", Method: http.MethodGet, Path: "/v1/notices", Tags: []string{"notify"}, Summary: "What a customer was told of an order",
-		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity},
+		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity}, Security: access.Any(access.OrdersRead, access.Operator),
 	}, s.listNotices)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidemark/tidemark/internal/gateway"
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/access"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
@@ -81,7 +82,7 @@ func (w *world) captures(key string) int {
 func TestKillBetweenDeadlineAndOrder(t *testing.T) {
 	t.Parallel()
 	i := newWorld(t).start(Config{Deadline: time.Second})
-	id := orderID("k")
+	id := orderID(access.Local, "k")
 	if err := i.setDeadline(t.Context(), id, time.Now()); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/access"
 )
 
 const (
@@ -29,6 +30,7 @@ func (s *Service) Routes(api huma.API) {
 		OperationID: "place-order", Method: http.MethodPost, Path: "/v1/orders", Summary: "Place an order", Tags: []string{tag}, DefaultStatus: http.StatusAccepted,
 		Description: "Answers 202 when the order is stored; what becomes of it is decided later. A request that is repeated with the same Idempotency-Key has no second effect " +
 			"and is answered with Idempotency-Replayed: true; the same key with another body is answered 422. `Prefer: wait=5` waits up to that many seconds (30 at most) for the outcome.",
+		Security:     access.Any(access.OrdersWrite),
 		MaxBodyBytes: maxBody + 1, BodyReadTimeout: 10 * time.Second, SkipValidateBody: true, // huma refuses from the limit on, not above it
 		Middlewares: huma.Middlewares{s.limit(api)},
 		Errors:      []int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusServiceUnavailable},
@@ -36,7 +38,7 @@ func (s *Service) Routes(api huma.API) {
 	huma.Register(api, post, s.postOrder)
 	describeBody(api)
 	get := func(id, path, summary string, codes ...int) huma.Operation {
-		return huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{tag}, Errors: codes}
+		return huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{tag}, Errors: codes, Security: access.Any(access.OrdersRead, access.Operator)}
 	}
 	huma.Register(api, get("list-orders", "/v1/orders", "List orders in the order of placing", http.StatusServiceUnavailable), s.getOrders)
 	huma.Register(api, get("get-order", "/v1/orders/{id}", "Show an order with its lines, as it is or as it was", http.StatusNotFound, http.StatusServiceUnavailable), s.getOrder)
@@ -45,7 +47,7 @@ func (s *Service) Routes(api huma.API) {
 	s.projectionRoutes(api)
 	huma.Register(api, huma.Operation{
 		OperationID: "cancel-order", Method: http.MethodPost, Path: "/v1/orders/{id}/cancel", Summary: "Cancel an order that has not ended", Tags: []string{tag},
-		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},
+		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable}, Security: access.Any(access.OrdersWrite),
 	}, s.postCancel)
 }
 
@@ -106,7 +108,7 @@ func (s *Service) postOrder(ctx context.Context, in *placeInput) (*placeOutput, 
 	if err != nil {
 		return nil, err
 	}
-	id := orderID(in.Key)
+	id := orderID(access.From(ctx).Subject, in.Key)
 	o, replayed, err := s.place(ctx, id, v, digest)
 	if err != nil {
 		return nil, s.problem(err, "order "+id, "it may have been stored or not, which the same request with the same Idempotency-Key will tell")

@@ -10,14 +10,12 @@ import (
 	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
-// caller is who places orders: the subject of the caller's token, and this where there are no tokens.
-const caller = "local"
-
 // ErrTooManyOpen: so many orders are open that no more are taken.
 var ErrTooManyOpen = errors.New("too many orders are open")
 
-// orderID is the id of the order that a request makes: derived from the idempotency key, so that a repetition meets what it repeats.
-func orderID(key string) string {
+// orderID is the id of the order that a request makes: derived from the caller and the idempotency key, so that a repetition meets what it repeats, and nobody meets another
+// caller's order under the same key.
+func orderID(caller, key string) string {
 	if key == "" {
 		return events.NewID()
 	}

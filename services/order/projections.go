@@ -4,25 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/access"
 	"github.com/tidemark/tidemark/pkg/events/store"
 )
 
 // catchUpFor is how long an operator's request waits for a version that is on its way.
 const catchUpFor = 20 * time.Second
 
-// projectionRoutes registers what an operator does with the listing's versions. What changes something is answered on the machine itself only.
+// projectionRoutes registers what an operator does with the listing's versions. What changes something is the operator's.
 func (s *Service) projectionRoutes(api huma.API) {
 	operation := func(method, id, path, summary string, codes ...int) huma.Operation {
-		o := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"projections"}, Errors: codes}
+		o := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{"projections"}, Errors: codes, Security: access.Any(access.OrdersRead, access.Operator)}
 		if method != http.MethodGet {
-			o.Middlewares = huma.Middlewares{operatorsOnly(api)}
+			o.Security = access.Any(access.Operator)
 			o.Errors = append(o.Errors, http.StatusForbidden, http.StatusNotFound, http.StatusConflict)
 		}
 		return o
@@ -34,18 +34,6 @@ func (s *Service) projectionRoutes(api huma.API) {
 	huma.Register(api, operation(http.MethodPost, "compare-projection", "/v1/projections/{name}/compare", "Compare a version with the live one, both at the same position"), s.postCompare)
 	huma.Register(api, operation(http.MethodPost, "swap-projection", "/v1/projections/{name}/swap", "Let another version answer"), s.postSwap)
 	huma.Register(api, operation(http.MethodDelete, "drop-projection", "/v1/projections/{name}/versions/{version}", "Forget a version that is not live"), s.deleteVersion)
-}
-
-// operatorsOnly refuses callers from other machines, by the address of the connection and not by a header that a caller can write.
-func operatorsOnly(api huma.API) func(huma.Context, func(huma.Context)) {
-	return func(ctx huma.Context, next func(huma.Context)) {
-		host, _, err := net.SplitHostPort(ctx.RemoteAddr())
-		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-			_ = huma.WriteErr(api, ctx, http.StatusForbidden, "only answered on the machine itself") // fails with the connection
-			return
-		}
-		next(ctx)
-	}
 }
 
 // ProjectionBody is one version of a read model.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemark/tidemark/internal/gateway"
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/access"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 	"github.com/tidemark/tidemark/pkg/events/store"
 )
@@ -133,7 +134,7 @@ func TestManySameRequestsAtOncePlaceOneOrder(t *testing.T) {
 func TestWhatWasJustPlacedIsKnown(t *testing.T) {
 	t.Parallel()
 	i := newWorld(t).start(Config{})
-	id := orderID("k")
+	id := orderID(access.Local, "k")
 	for n := range 3 {
 		known, done, err := i.once.enter(t.Context(), id)
 		if err != nil || known != (n > 1) {
@@ -294,7 +295,7 @@ func TestPreferWait(t *testing.T) {
 	go func() {
 		answers <- i.do(http.MethodPost, "/v1/orders", oneLine, "Idempotency-Key", "k", "Prefer", "respond-async, wait=20")
 	}()
-	id := orderID("k")
+	id := orderID(access.Local, "k")
 	eventstest.Eventually(t, patience, "the order is placed", func() bool { _, ok := i.table().get(id); return ok })
 	// Who waits holds no slot: there is just one here.
 	eventstest.Eventually(t, patience, "another request is taken", func() bool {
