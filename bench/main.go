@@ -22,6 +22,7 @@ type cli struct {
 	Groups    groupsCmd    `cmd:"" help:"A consumer group beside one plain consumer of the same stream."`
 	Telemetry telemetryCmd `cmd:"" help:"Orders a second with nothing recorded, with metrics, and with 1 % and all of the traces exported."`
 	Memory    memoryCmd    `cmd:"" help:"Resident memory of tidemark up: idle, and after a load."`
+	Coldstart coldstartCmd `cmd:"" help:"From the start of a worker to its first event handled, and of a bare nats.go consumer."`
 	Nexmark   nexmarkCmd   `cmd:"" help:"The event-time queries of Nexmark."`
 }
 
