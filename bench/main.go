@@ -23,6 +23,7 @@ type cli struct {
 	Telemetry telemetryCmd `cmd:"" help:"Orders a second with nothing recorded, with metrics, and with 1 % and all of the traces exported."`
 	Memory    memoryCmd    `cmd:"" help:"Resident memory of tidemark up: idle, and after a load."`
 	Coldstart coldstartCmd `cmd:"" help:"From the start of a worker to its first event handled, and of a bare nats.go consumer."`
+	Workers   workersCmd   `cmd:"" help:"Resident memory of each of the four services: idle, and under a load."`
 	Nexmark   nexmarkCmd   `cmd:"" help:"The event-time queries of Nexmark."`
 }
 
