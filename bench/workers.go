@@ -19,7 +19,7 @@ type workersCmd struct {
 }
 
 // workerNames are the services in the order of the table.
-var workerNames = []string{"order", "inventory", "notify", "analytics"}
+func workerNames() []string { return []string{"order", "inventory", "notify", "analytics"} }
 
 // Run starts the four services as processes of their own, and prints what each has in memory when it idles, and at most under a load.
 func (c *workersCmd) Run(b *bench) error {
@@ -40,13 +40,13 @@ func (c *workersCmd) Run(b *bench) error {
 		return err
 	}
 	defer server.stop()
-	ports, err := freePorts(b.ctx, 3+len(workerNames))
+	ports, err := freePorts(b.ctx, 3+len(workerNames()))
 	if err != nil {
 		return err
 	}
 	addr := func(i int) string { return "127.0.0.1:" + strconv.Itoa(ports[i]) }
 	args := []string{"up", "--nats", server.url, "--data", filepath.Join(dir, "data"), "--http", addr(0), "--gateway", addr(1), "--smtp", addr(2), "--without", "order,inventory,notify,analytics"}
-	for i, name := range workerNames {
+	for i, name := range workerNames() {
 		args = append(args, "--at", name+"="+addr(3+i))
 	}
 	stopUp, _, err := background(filepath.Join(dir, "tidemark"), args...)
@@ -55,7 +55,7 @@ func (c *workersCmd) Run(b *bench) error {
 	}
 	defer stopUp()
 	pids := make(map[string]int)
-	for i, name := range workerNames {
+	for i, name := range workerNames() {
 		args := []string{"--nats", server.url, "--http", addr(3 + i), "--log-level", "error"}
 		switch name {
 		case "order":
@@ -70,7 +70,7 @@ func (c *workersCmd) Run(b *bench) error {
 		defer stop()
 		pids[name] = pid
 	}
-	for i := range workerNames {
+	for i := range workerNames() {
 		if err := awaitReady(b.ctx, "http://"+addr(3+i)); err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func (c *workersCmd) Run(b *bench) error {
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
-	for _, name := range workerNames {
+	for _, name := range workerNames() {
 		after, most, err := residentMiB(pids[name])
 		if err != nil {
 			return err
