@@ -21,6 +21,11 @@ func observe(provider metric.MeterProvider, v *view) error {
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
+	given, err := meter.Int64ObservableCounter("tidemark.analytics.events_read",
+		metric.WithDescription("Events of TIMELINE that came to a query, counted before anything is made of them: what the verdicts must add up to"))
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
 	watermark, err := meter.Int64ObservableGauge("tidemark.analytics.watermark", metric.WithUnit("ms"),
 		metric.WithDescription("The query's watermark: every event before it is presumed seen; event time, since 1970"))
 	if err != nil {
@@ -42,6 +47,7 @@ func observe(provider metric.MeterProvider, v *view) error {
 				for verdict, n := range q.verdicts() {
 					o.ObserveInt64(handled, int64(n), metric.WithAttributes(query, attribute.String("verdict", verdict))) //nolint:gosec // a count of events never reaches 2^63
 				}
+				o.ObserveInt64(given, int64(q.Given), metric.WithAttributes(query)) //nolint:gosec // a count of events never reaches 2^63
 				if q.Watermark != nil {
 					o.ObserveInt64(watermark, *q.Watermark, metric.WithAttributes(query))
 					o.ObserveFloat64(age, time.Since(time.UnixMilli(*q.Watermark)).Seconds(), metric.WithAttributes(query))
@@ -50,7 +56,7 @@ func observe(provider metric.MeterProvider, v *view) error {
 			}
 		})
 		return err
-	}, handled, watermark, age, open)
+	}, handled, given, watermark, age, open)
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}

@@ -43,6 +43,7 @@ type queryRecord struct {
 	NoID          uint64 `json:"no_id"`
 	Duplicates    uint64 `json:"duplicates"`
 	Unreadable    uint64 `json:"unreadable"`
+	Given         uint64 `json:"-"`                      // what was read, counted apart; as far as this process knows
 	Watermark     *int64 `json:"watermark_ms,omitempty"` // nil before the first counted event
 	Gone          *int64 `json:"gone_ms,omitempty"`      // windows that end here or before take no event any more
 	Settled       *int64 `json:"settled_ms,omitempty"`   // the same at the cut: all their results are in this record's outputs or those of one before
@@ -158,7 +159,7 @@ func (r *running) record() queryRecord {
 	c, s := r.engine.Counts(), &r.settings
 	q := queryRecord{
 		Name: r.Name, Sequence: r.sequence, Cut: r.cut, Read: c.Read() + r.unreadable, Counted: c.Counted, Late: c.Late(),
-		PartiallyLate: c.PartiallyLate, TooLate: c.TooLate, FutureSkew: c.FutureSkew, NoID: c.NoID, Duplicates: c.Duplicates, Unreadable: r.unreadable,
+		PartiallyLate: c.PartiallyLate, TooLate: c.TooLate, FutureSkew: c.FutureSkew, NoID: c.NoID, Duplicates: c.Duplicates, Unreadable: r.unreadable, Given: r.given,
 		Partitions: r.partitions, Bound: s.Bound, Lateness: s.Lateness, Idle: s.Idle, HoldIdle: s.HoldIdle, MaxFuture: s.MaxFuture, Mode: s.Mode,
 	}
 	if w, ok := r.engine.Watermark(); ok {

@@ -146,6 +146,7 @@ func (s *state) adopt(name string, was *running, engine, meter []byte) (err erro
 			}
 		}
 		r.sequence, r.unreadable, r.cut, r.held = was.sequence, was.unreadable, was.cut, was.held
+		r.given = r.engine.Counts().Read() + r.unreadable
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ type running struct {
 	sequence   uint64 // the last that it has read: the state's, but for a query that is new and reads history first
 	until      uint64 // in a replay: what comes behind is not its business
 	unreadable uint64 // events of its types that could not be read
+	given      uint64 // events of its types that came, counted before anything is made of them: what the verdicts must add up to
 	clock      int64  // the latest store time that the engine was told
 
 	// What came out of the engine and is not out yet, in the order of the log, and the sequence up to which all is out. See held.go.
@@ -76,6 +77,9 @@ func (s *state) apply(d *bus.Delivery, out *outputs) (changed bool, err error) {
 			continue
 		}
 		r.sequence = d.Sequence
+		if takes {
+			r.given++
+		}
 		switch {
 		case !takes:
 			changed = r.tick(&in) || changed
