@@ -24,6 +24,7 @@ type loadCmd struct {
 	For      time.Duration `help:"Made-up input: how long."`
 	Seed     uint64        `default:"1" help:"Of made-up input and of delays: the same seed makes the same."`
 	Poison   float64       `help:"Made-up input: share of the events that can't be processed, half of them orders whose mail is refused, half malformed clicks."`
+	NATS     string        `name:"nats" env:"TIDEMARK_NATS_URL" help:"NATS server, which --poison and --twice go to past the API (default: what the API says)."`
 	Twice    float64       `help:"Made-up input: share of the clicks that are stored twice under one id."`
 	Late     bool          `help:"Send late: invoices in the order of their time and a random delay, made-up events dated earlier by it."`
 	Stretch  float64       `name:"late-stretch" help:"How many times longer the delays of --late are; default 3600 for a file, 1 for made-up input."`
@@ -39,7 +40,7 @@ func (c *loadCmd) Run(a *app) error {
 	}
 	cfg := load.Config{
 		API: c.To, Token: token, Access: c.Access, CSV: c.CSV, Stock: c.Stock, Speed: c.Speed, Limit: c.Limit, Wait: c.Wait,
-		Rate: c.Rate, For: c.For, Seed: c.Seed, Poison: c.Poison, Twice: c.Twice, Late: c.Late, LateStretch: c.Stretch, InFlight: c.InFlight, JSON: c.JSON,
+		Rate: c.Rate, For: c.For, Seed: c.Seed, Poison: c.Poison, NATS: c.NATS, Twice: c.Twice, Late: c.Late, LateStretch: c.Stretch, InFlight: c.InFlight, JSON: c.JSON,
 	}
 	if c.Start != "" {
 		start, err := time.Parse(time.RFC3339Nano, c.Start)

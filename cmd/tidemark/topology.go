@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -87,6 +89,7 @@ func (c *topologyAsyncAPICmd) Run(a *app) error {
 type topologyNATSConfCmd struct {
 	Data string `env:"TIDEMARK_DATA" default:".tidemark" help:"Data directory, which has the keys unless --keys says otherwise."`
 	Keys string `env:"TIDEMARK_KEYS" help:"Directory of the seeds, <user>.nk (default: keys in the data directory). Those that are missing are made."`
+	Out  string `help:"File to write it to, instead of printing it."`
 }
 
 // Run prints the configuration; it needs no broker. Public keys only are in it.
@@ -96,7 +99,14 @@ func (c *topologyNATSConfCmd) Run(a *app) error {
 		dir = filepath.Join(c.Data, natskeys.Dir)
 	}
 	t := events.DefaultTopology(0)
-	return natskeys.Configuration(a.stdout, dir, t.Users())
+	if c.Out == "" {
+		return natskeys.Configuration(a.stdout, dir, t.Users())
+	}
+	var text bytes.Buffer
+	if err := natskeys.Configuration(&text, dir, t.Users()); err != nil {
+		return err
+	}
+	return os.WriteFile(c.Out, text.Bytes(), 0o644) //nolint:gosec // it holds public keys, and the server is another user
 }
 
 type topologyApplyCmd struct {

@@ -32,6 +32,9 @@ type Config struct {
 	JSON     bool            // one JSON object at the end instead of a table
 	InFlight int             // requests at once, 1 to 1,024; default 64, but 1 for late invoices at full speed: 64 of them are a day, so their order would be that of chance
 
+	// NATS is where poison and clicks that are stored twice go to, past the API; empty: what the API says.
+	NATS string
+
 	// Start is the moment that event times are counted from where they are moved or made up, default now. It is a part of every idempotency
 	// key then, so the same Start repeats a run, and orders that are there already count as duplicates.
 	Start time.Time

@@ -81,7 +81,7 @@ func (s *sender) makeUp(ctx context.Context, cfg Config, denied func(error)) err
 	s.sum.Rows, s.sum.Invoices = m.number, m.orders()
 	if cfg.Poison > 0 || cfg.Twice > 0 {
 		var err error
-		if s.producer, err = newProducer(ctx, s.api, cfg.Access, denied); err != nil {
+		if s.producer, err = newProducer(ctx, s.api, cfg, denied); err != nil {
 			return err
 		}
 		defer s.producer.nc.Close()

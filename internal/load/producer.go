@@ -20,13 +20,17 @@ type producer struct {
 	subjects events.Subjects
 }
 
-// newProducer connects to the broker of the system that the API belongs to.
-func newProducer(ctx context.Context, api *client.Client, access natsconn.Access, denied func(error)) (*producer, error) {
-	where, err := api.System(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("ask the API where NATS is: %w", err)
+// newProducer connects to the broker that is named, or to that of the system that the API belongs to.
+func newProducer(ctx context.Context, api *client.Client, cfg Config, denied func(error)) (*producer, error) {
+	where := client.System{NATSURL: cfg.NATS}
+	if cfg.NATS == "" {
+		var err error
+		if where, err = api.System(ctx); err != nil {
+			return nil, fmt.Errorf("ask the API where NATS is (or say it with --nats): %w", err)
+		}
 	}
-	nc, err := natsconn.Connect(natsconn.Config{URL: where.NATSURL, Name: "load", User: events.UserProducer, Access: access.Else(where.Access().As(events.UserProducer)), Denied: denied})
+	access := cfg.Access.Else(where.Access()).As(events.UserProducer) // whoever else's seed it is, the producer's lies beside it
+	nc, err := natsconn.Connect(natsconn.Config{URL: where.NATSURL, Name: "load", User: events.UserProducer, Access: access, Denied: denied})
 	if err != nil {
 		return nil, err
 	}
