@@ -135,7 +135,7 @@ func (f *flow) goesOn(what string, orders int) {
 }
 
 // stop lets no more customers in and waits until every order has ended.
-func (f *flow) stop() []*sale {
+func (f *flow) stop() {
 	f.s.Helper()
 	f.cancel()
 	limit := patience + f.s.at.Deadline
@@ -147,7 +147,6 @@ func (f *flow) stop() []*sale {
 			return false
 		}
 	})
-	return f.sold
 }
 
 // report is what a flow lived through.
