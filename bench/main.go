@@ -16,15 +16,16 @@ import (
 )
 
 type cli struct {
-	Orders    ordersCmd    `cmd:"" help:"Orders a second from placed to confirmed, through the real services, and the same messages in plain nats.go."`
-	Latency   latencyCmd   `cmd:"" help:"Time from placed to confirmed at a fixed rate."`
-	Event     eventCmd     `cmd:"" help:"Publish and consume one event with everything on, and in plain nats.go."`
-	Groups    groupsCmd    `cmd:"" help:"A consumer group beside one plain consumer of the same stream."`
-	Telemetry telemetryCmd `cmd:"" help:"Orders a second with nothing recorded, with metrics, and with 1 % and all of the traces exported."`
-	Memory    memoryCmd    `cmd:"" help:"Resident memory of tidemark up: idle, and after a load."`
-	Coldstart coldstartCmd `cmd:"" help:"From the start of a worker to its first event handled, and of a bare nats.go consumer."`
-	Workers   workersCmd   `cmd:"" help:"Resident memory of each of the four services: idle, and under a load."`
-	Nexmark   nexmarkCmd   `cmd:"" help:"The event-time queries of Nexmark."`
+	Orders     ordersCmd     `cmd:"" help:"Orders a second from placed to confirmed, through the real services, and the same messages in plain nats.go."`
+	Latency    latencyCmd    `cmd:"" help:"Time from placed to confirmed at a fixed rate."`
+	Event      eventCmd      `cmd:"" help:"Publish and consume one event with everything on, and in plain nats.go."`
+	Groups     groupsCmd     `cmd:"" help:"A consumer group beside one plain consumer of the same stream."`
+	Telemetry  telemetryCmd  `cmd:"" help:"Orders a second with nothing recorded, with metrics, and with 1 % and all of the traces exported."`
+	Durability durabilityCmd `cmd:"" help:"What an acknowledgement costs with one and three copies, with nats-server's sync and before each acknowledgement."`
+	Memory     memoryCmd     `cmd:"" help:"Resident memory of tidemark up: idle, and after a load."`
+	Coldstart  coldstartCmd  `cmd:"" help:"From the start of a worker to its first event handled, and of a bare nats.go consumer."`
+	Workers    workersCmd    `cmd:"" help:"Resident memory of each of the four services: idle, and under a load."`
+	Nexmark    nexmarkCmd    `cmd:"" help:"The event-time queries of Nexmark."`
 }
 
 // bench is what a measurement works with.

@@ -35,6 +35,7 @@ type node struct {
 
 	name                   string
 	client, monitor, route string // addresses
+	store                  string // directory
 	args, env              []string
 }
 
@@ -57,7 +58,7 @@ func newCluster(t *testing.T, relays bool) *cluster {
 	const nodes = 3
 	c := &cluster{t: t}
 	for i := range nodes {
-		c.nodes = append(c.nodes, &node{name: fmt.Sprintf("nats-%d", i+1), client: freeAddr(t), monitor: freeAddr(t), route: freeAddr(t)})
+		c.nodes = append(c.nodes, &node{name: fmt.Sprintf("nats-%d", i+1), client: freeAddr(t), monitor: freeAddr(t), route: freeAddr(t), store: t.TempDir()})
 	}
 	conf := c.configuration()
 	for i, n := range c.nodes {
@@ -70,7 +71,7 @@ func newCluster(t *testing.T, relays bool) *cluster {
 			}
 		}
 		n.env = []string{
-			"NATS_NAME=" + n.name, "NATS_STORE=" + t.TempDir(), "NATS_ROUTE_PASSWORD=" + routePassword, "NATS_ROUTES=[" + strings.Join(routes, ", ") + "]",
+			"NATS_NAME=" + n.name, "NATS_STORE=" + n.store, "NATS_ROUTE_PASSWORD=" + routePassword, "NATS_ROUTES=[" + strings.Join(routes, ", ") + "]",
 		}
 		n.args = []string{
 			"-c", conf, "-a", "127.0.0.1", "-p", portOf(n.client), "-m", portOf(n.monitor),

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -70,5 +71,28 @@ func TestRollingRestart(t *testing.T) {
 			return ""
 		})
 	}
+	w.testify(u.url)
+}
+
+// TestReplaceNode starts a node with its name and an empty disk in the place of one that is lost.
+func TestReplaceNode(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	u := c.up(c.url())
+	stockUp(t, u.url)
+	w := &witness{t: t, c: c, js: c.jetStream(), shop: startShopper(t, "shop", u.url, 6, 100*time.Millisecond)}
+	w.shop.more(60)
+	lost := c.leader(w.js, events.StreamOrders)
+	w.during(c.nodes[lost].name+", replaced", func() string {
+		c.nodes[lost].kill()
+		if err := os.RemoveAll(c.nodes[lost].store); err != nil {
+			t.Fatal(err)
+		}
+		w.shop.more(60)
+		c.start(lost)
+		return ""
+	})
+	// What the new disk has must be all: now it is one of the two that are there.
+	w.kill("another one, with the new disk in the majority", (lost+1)%len(c.nodes))
 	w.testify(u.url)
 }
