@@ -232,10 +232,8 @@ func (g *Group) Healthy() error {
 // Run reads until ctx ends, then finishes what is in flight, and returns nil after a clean stop. An error, which wraps [ErrTopology], means that the broker does
 // not hold the group as the topology declares it. A broker that can't be reached is waited for.
 func (g *Group) Run(ctx context.Context) error {
-	for n := range g.group.Partitions {
-		if err := checkConsumer(ctx, g.js, g.group, n); err != nil {
-			return fmt.Errorf("consumer group %s: %w", g.group.Name, err)
-		}
+	if err := g.check(ctx); err != nil {
+		return fmt.Errorf("consumer group %s: %w", g.group.Name, err)
 	}
 	var wg sync.WaitGroup
 	for _, p := range g.partitions {
@@ -246,6 +244,17 @@ func (g *Group) Run(ctx context.Context) error {
 	wg.Go(func() { closeWhenReady(ctx, g.ready, g.partitions) })
 	wg.Wait()
 	return nil
+}
+
+// check compares all consumers of the group at once: a worker that is started for one event should not wait for an answer after the other.
+func (g *Group) check(ctx context.Context) error {
+	errs := make([]error, g.group.Partitions)
+	var wg sync.WaitGroup
+	for n := range errs {
+		wg.Go(func() { errs[n] = checkConsumer(ctx, g.js, g.group, n) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 func closeWhenReady(ctx context.Context, ready chan struct{}, partitions []*partition) {
