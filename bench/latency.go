@@ -18,7 +18,7 @@ type latencyCmd struct {
 // keeps a stall from hiding the orders that it delayed.
 func (c *latencyCmd) Run(b *bench) error {
 	program.SpendMemory() // as the services' programs do
-	r, err := newRig(b.ctx)
+	r, err := newRig(b.ctx, false)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidemark/tidemark/internal/natskeys"
 	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/internal/system"
 	"github.com/tidemark/tidemark/internal/telemetry"
@@ -21,6 +23,7 @@ type ordersCmd struct {
 	N       int           `default:"3000" help:"Orders a round."`
 	Rounds  int           `default:"5" help:"Rounds of each; they take turns."`
 	Open    int           `default:"256" help:"Orders that are open at once."`
+	Users   bool          `help:"Let each service be a user of the broker with its own key and rights, as in tidemark up; without, the broker lets everybody do everything."`
 	Stored  int           `default:"0" help:"Then store this many orders, and measure again."`
 	Settle  time.Duration `default:"0s" help:"How long to wait between the two. Nats-server remembers the ids of the last two minutes, whatever is stored."`
 	Profile string        `help:"Write CPU profiles of one round of ours to FILE.ours and FILE.nats, instead of comparing; with --stored behind so many."`
@@ -29,7 +32,7 @@ type ordersCmd struct {
 // Run prints orders a second of both and their ratio.
 func (c *ordersCmd) Run(b *bench) error {
 	program.SpendMemory() // as the services' programs do
-	r, err := newRig(b.ctx)
+	r, err := newRig(b.ctx, c.Users)
 	if err != nil {
 		return err
 	}
@@ -149,7 +152,7 @@ type rig struct {
 	remove func()
 }
 
-func newRig(ctx context.Context) (_ *rig, err error) {
+func newRig(ctx context.Context, users bool) (_ *rig, err error) {
 	dir, remove, err := workDir()
 	if err != nil {
 		return nil, err
@@ -160,10 +163,17 @@ func newRig(ctx context.Context) (_ *rig, err error) {
 			r.close()
 		}
 	}()
-	if r.nats, err = startNATS(ctx, dir); err != nil {
+	keys, flags := "", []string(nil)
+	if users {
+		keys = filepath.Join(dir, natskeys.Dir)
+		if flags, err = withUsers(dir, keys); err != nil {
+			return nil, err
+		}
+	}
+	if r.nats, err = startNATS(ctx, dir, flags...); err != nil {
 		return nil, err
 	}
-	api, stop, err := startSystem(ctx, r.nats.url, filepath.Join(dir, "data"))
+	api, stop, err := startSystem(ctx, r.nats.url, filepath.Join(dir, "data"), keys)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +185,7 @@ func newRig(ctx context.Context) (_ *rig, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r.plain, err = newPlainOrders(ctx, r.nats.url, body)
+	r.plain, err = newPlainOrders(ctx, r.nats.url, keys, body)
 	return r, err
 }
 
@@ -199,14 +209,30 @@ func (r *rig) timed(n int, do func() (time.Duration, error)) (round, error) {
 	return round{rate: float64(n) / took.Seconds(), cpu: cpuNow(r.nats.cmd.Process.Pid).since(before)}, nil
 }
 
+// plainUser is who the plain counterpart is, where the broker asks: it may do everything.
+const plainUser = "plain"
+
+// withUsers writes the users' configuration, and returns the server's flags for it.
+func withUsers(dir, keys string) (flags []string, err error) {
+	topology := events.DefaultTopology(0)
+	everything := []string{">"}
+	var conf bytes.Buffer
+	users := append(topology.Users(), events.User{Name: plainUser, Description: "the plain counterpart", Publish: everything, Subscribe: everything})
+	if err := natskeys.Configuration(&conf, keys, users); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "users.conf")
+	return []string{"-c", file}, os.WriteFile(file, conf.Bytes(), 0o600)
+}
+
 // startSystem runs the real services in this process over an outside nats-server, on any free ports.
-func startSystem(ctx context.Context, natsURL, dir string) (api http.Handler, stop func(), err error) {
+func startSystem(ctx context.Context, natsURL, dir, keys string) (api http.Handler, stop func(), err error) {
 	provider, err := telemetry.New(telemetry.Config{LogLevel: "error", Output: os.Stderr, Getenv: os.Getenv})
 	if err != nil {
 		return nil, nil, err
 	}
 	s, err := system.New(system.Config{
-		HTTP: "127.0.0.1:0", GatewayAddr: "127.0.0.1:0", MailAddr: "127.0.0.1:0", Dir: dir, NATSURL: natsURL, Out: io.Discard, Provider: provider,
+		HTTP: "127.0.0.1:0", GatewayAddr: "127.0.0.1:0", MailAddr: "127.0.0.1:0", Dir: dir, NATSURL: natsURL, Keys: keys, Out: io.Discard, Provider: provider,
 		OrderDeadline: time.Hour, // else the deadlines of the orders of one measurement come due in the middle of the next
 	})
 	if err != nil {

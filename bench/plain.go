@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/internal/natskeys"
 )
 
 // plainOrders sends the messages that one order makes, 5 publishes and 6 deliveries, with nothing else: no lock, no schema, no
@@ -21,8 +23,16 @@ type plainOrders struct {
 	errs []error
 }
 
-func newPlainOrders(ctx context.Context, url string, body []byte) (*plainOrders, error) {
-	nc, err := nats.Connect(url)
+func newPlainOrders(ctx context.Context, url, keys string, body []byte) (*plainOrders, error) {
+	var opts []nats.Option
+	if keys != "" {
+		nkey, err := nats.NkeyOptionFromSeed(natskeys.File(keys, plainUser))
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, nkey)
+	}
+	nc, err := nats.Connect(url, opts...)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ type natsProcess struct {
 	profile string // URL of its CPU profile
 }
 
-func startNATS(ctx context.Context, dir string) (*natsProcess, error) {
+func startNATS(ctx context.Context, dir string, flags ...string) (*natsProcess, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return nil, err
@@ -40,7 +40,8 @@ func startNATS(ctx context.Context, dir string) (*natsProcess, error) {
 		return nil, err
 	}
 	port, profilePort := ports[0], ports[1]
-	cmd := exec.Command(binary, "--profile", strconv.Itoa(profilePort), "-a", "127.0.0.1", "-p", strconv.Itoa(port), "-js", "-sd", filepath.Join(dir, "store")) //nolint:noctx // stopped by stop
+	flags = append([]string{"--profile", strconv.Itoa(profilePort), "-a", "127.0.0.1", "-p", strconv.Itoa(port), "-js", "-sd", filepath.Join(dir, "store")}, flags...)
+	cmd := exec.Command(binary, flags...) //nolint:noctx // stopped by stop
 	cmd.Stderr = nil
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start nats-server: %w", err)
@@ -60,6 +61,9 @@ func (n *natsProcess) await(ctx context.Context) error {
 		if nc, err = nats.Connect(n.url); err == nil {
 			nc.Close()
 			return nil
+		}
+		if errors.Is(err, nats.ErrAuthorization) {
+			return nil // it answers, and asks who we are
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):

@@ -142,7 +142,7 @@ func (ch *child) stop() {
 // child runs a system and measures a round for each line that it is sent, until there are no more.
 func (c *telemetryCmd) child(b *bench) error {
 	program.SpendMemory()
-	r, err := newRig(b.ctx)
+	r, err := newRig(b.ctx, false)
 	if err != nil {
 		return err
 	}

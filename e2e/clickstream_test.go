@@ -67,9 +67,10 @@ func clicksOf(orders []batch.Fact, n int, seed uint64) (facts []batch.Fact, arri
 }
 
 // beside begins to store clicks as the orders' time goes on.
-func beside(t *testing.T, url string, arriving []click) *clickstream {
+func beside(t *testing.T, u *up, arriving []click) *clickstream {
 	t.Helper()
-	nc, js := connect(t, url)
+	_, js := connect(t, u, "producer")
+	nc, _ := connect(t, u, "operator")
 	s := &clickstream{js: js, waiting: arriving}
 	_, err := nc.Subscribe("orders.*.*", func(m *nats.Msg) {
 		at, err := time.Parse(time.RFC3339Nano, m.Header.Get("ce-time"))

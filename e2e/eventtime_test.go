@@ -37,7 +37,7 @@ func eventTime(t *testing.T, limit int) {
 	history := waits(t)
 	u := startUpOn(t, data, "--queries", history)
 
-	clickstream := beside(t, u.nats, arriving)
+	clickstream := beside(t, u, arriving)
 	out, status := verb(t, "load", "--to", u.url, "--csv", file, "--limit", strconv.Itoa(limit), "--speed", "max", "--late", "--seed", "1", "--json")
 	if s := decode(t, out); status != 0 || s.Placed != len(orders) || s.Refused != refused {
 		t.Fatalf("load says %+v (exit status %d), want %d placed and %d refused", s, status, len(orders), refused)
@@ -159,7 +159,7 @@ type published struct {
 
 func results(t *testing.T, u *up) published {
 	t.Helper()
-	_, js := connect(t, u.nats)
+	_, js := connect(t, u, "operator")
 	return published{
 		windows: read(t, js, "WINDOWS", "windows.>"), late: read(t, js, "LATE", ">"), alerts: read(t, js, "ALERTS", ">"), verdicts: verdicts(t, u),
 	}
@@ -184,7 +184,7 @@ func again(t *testing.T, data string, first published) {
 	}
 	forget(t, dir)
 	u := startUpOn(t, dir, "--queries", waits(t))
-	_, js := connect(t, u.nats)
+	_, js := connect(t, u, "operator")
 	eventstest.Eventually(t, 2*time.Minute, "the log is read again, with the same verdicts", func() bool { return verdicts(t, u) == first.verdicts })
 	eventstest.Eventually(t, time.Minute, "as many results are published", func() bool {
 		return held(t, js, "WINDOWS", "windows.>") >= len(first.windows) && held(t, js, "LATE", ">") >= len(first.late)

@@ -46,8 +46,8 @@ func listGroups(t *testing.T, url string) map[string]groupLine {
 func TestSecondMembers(t *testing.T) {
 	t.Parallel()
 	u := startUp(t)
-	notify := start(t, "notify", "--nats", u.nats, "--http", freeAddr(t), "--smtp", freeAddr(t))
-	inventory := start(t, "inventory", "--nats", u.nats, "--http", freeAddr(t))
+	notify := start(t, "notify", "--nats", u.nats, "--nats-nkey", u.seed(t, "notify"), "--http", freeAddr(t), "--smtp", freeAddr(t))
+	inventory := start(t, "inventory", "--nats", u.nats, "--nats-nkey", u.seed(t, "inventory"), "--http", freeAddr(t))
 	shares := func(g groupLine) map[string]int {
 		has := make(map[string]int)
 		for _, p := range g.Partitions {

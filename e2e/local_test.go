@@ -41,8 +41,21 @@ func inProcesses(t *testing.T) *target.Target {
 
 func inProcessesWith(t *testing.T, env []string) *target.Target {
 	t.Helper()
-	natsURL, broker, again := startBroker(t)
-	args := []string{"--nats", natsURL, "--without", strings.Join(services(), ","), "--order-deadline", localDeadline.String(), "--idle", "1s"}
+	url, broker, again := startBroker(t)
+	return inProcessesAt(t, env, place{url: url, broker: broker, again: again})
+}
+
+// place is a broker in a process of its own, and the flags that up reaches it with.
+type place struct {
+	url    string
+	broker *process
+	again  func() *process
+	flags  []string
+}
+
+func inProcessesAt(t *testing.T, env []string, nats place) *target.Target {
+	t.Helper()
+	args := append([]string{"--nats", nats.url, "--without", strings.Join(services(), ","), "--order-deadline", localDeadline.String(), "--idle", "1s"}, nats.flags...)
 	addrs := make(map[string][2]string) // of each service's two instances, one of which runs, and both while one replaces the other
 	for _, name := range services() {
 		addrs[name] = [2]string{freeAddr(t), freeAddr(t)}
@@ -64,7 +77,7 @@ func inProcessesWith(t *testing.T, env []string) *target.Target {
 	}
 	front := u.part(t)
 	front.Name = "front"
-	at.Parts = append(at.Parts, broker.part("broker", again), front)
+	at.Parts = append(at.Parts, nats.broker.part("broker", nats.again), front)
 	for name, both := range addrs {
 		eventstest.Eventually(t, time.Minute, "every service is ready", func() bool { return get(t, "http://"+both[0]+"/readyz", nil) == http.StatusOK })
 		if status := get(t, "http://"+both[0]+"/v1/deadletters", nil); status != http.StatusOK {

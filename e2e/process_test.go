@@ -53,8 +53,10 @@ type process struct {
 	cmd    *exec.Cmd
 	mu     sync.Mutex
 	output bytes.Buffer
-	done   chan struct{}
-	err    error // valid when done is closed
+
+	mayBeDenied bool // by the broker
+	done        chan struct{}
+	err         error // valid when done is closed
 }
 
 // start runs a program of bin. What it prints goes to the test's log when the test fails.
@@ -93,6 +95,9 @@ func startWith(t *testing.T, env []string, name string, args ...string) *process
 	}()
 	t.Cleanup(func() {
 		p.kill()
+		if strings.Contains(p.printed(), "does not allow") && !p.mayBeDenied {
+			t.Errorf("the broker denies %s what it needs", name)
+		}
 		if t.Failed() {
 			t.Logf("%s %s printed:\n%s", name, strings.Join(args, " "), p.printed())
 		}
@@ -214,6 +219,18 @@ func startUpWith(t *testing.T, env []string, data string, extra ...string) *up {
 	}
 	u.again(t)
 	return u
+}
+
+// seed is the file of a user of the broker.
+func (u *up) seed(t *testing.T, user string) string {
+	t.Helper()
+	var where struct {
+		Operator string `json:"operator_creds_file"`
+	}
+	if status := get(t, u.url+"/v1/system", &where); status != http.StatusOK {
+		t.Fatalf("/v1/system answers %d", status)
+	}
+	return filepath.Join(filepath.Dir(where.Operator), user+".nk")
 }
 
 func (u *up) again(t *testing.T) {

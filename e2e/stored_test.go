@@ -25,10 +25,14 @@ type stored struct {
 	data    []byte
 }
 
-// connect is a plain client.
-func connect(t *testing.T, url string) (*nats.Conn, jetstream.JetStream) {
+// connect is a plain client, as one of the users of the broker of an `up`.
+func connect(t *testing.T, u *up, user string) (*nats.Conn, jetstream.JetStream) {
 	t.Helper()
-	nc, err := nats.Connect(url)
+	nkey, err := nats.NkeyOptionFromSeed(u.seed(t, user))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect(u.nats, nkey, nats.CustomInboxPrefix("_INBOX_"+user))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ type upCmd struct {
 	NATS               string `name:"nats" env:"TIDEMARK_NATS_URL" help:"Use this NATS server instead of one inside of the process."`
 	NATSAddr           string `name:"nats-addr" env:"TIDEMARK_NATS_ADDR" help:"Where the NATS server inside listens (default: 127.0.0.1:4222 if free, else any port)."`
 	natsconn.Access    `embed:""`
-	Keys               string            `env:"TIDEMARK_KEYS" help:"Directory of the NATS users' seeds, <user>.nk (default: where --nats-nkey is, if that is given). Without one the broker has no users."`
+	Keys               string            `env:"TIDEMARK_KEYS" help:"Directory of the NATS users' seeds, <user>.nk (default: where --nats-nkey is, if that is given, else keys in the data directory; with --nats and neither, the broker has no users)."`
 	Replicas           int               `env:"TIDEMARK_REPLICAS" default:"1" help:"Copies of each stream: 1, or 3 on a cluster (with --nats)."`
 	Without            []string          `help:"Services to leave out, with commas; the line that runs each by itself is printed."`
 	At                 map[string]string `help:"Where a service that is left out listens: NAME=HOST:PORT, several instances with commas: requests go to one that is ready."`

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -86,8 +87,12 @@ func TestProducersOfYesterday(t *testing.T) {
 	for name, value := range env {
 		t.Setenv(name, value)
 	}
-	url, natsURL := up(t, func(name string) string { return env[name] })
-	nc, err := nats.Connect(natsURL)
+	url, natsURL, seed := up(t, func(name string) string { return env[name] })
+	nkey, err := nats.NkeyOptionFromSeed(seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect(natsURL, nkey, nats.CustomInboxPrefix("_INBOX_"+events.UserProducer))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,14 +198,15 @@ func zipkinWith(tracer *zipkin.Tracer, options ...b3.InjectOption) func(*testing
 }
 
 // up runs the whole system in this process.
-func up(t *testing.T, getenv func(string) string) (url, natsURL string) {
+func up(t *testing.T, getenv func(string) string) (url, natsURL, producer string) {
 	t.Helper()
 	provider, err := telemetry.New(telemetry.Config{LogLevel: "warn", Output: &output{}, Getenv: getenv})
 	if err != nil {
 		t.Fatal(err)
 	}
 	const anyPort = "127.0.0.1:0"
-	s, err := system.New(system.Config{HTTP: anyPort, Dir: t.TempDir(), NATSAddr: anyPort, GatewayAddr: anyPort, MailAddr: anyPort, Version: "test", Provider: provider})
+	dir := t.TempDir()
+	s, err := system.New(system.Config{HTTP: anyPort, Dir: dir, NATSAddr: anyPort, GatewayAddr: anyPort, MailAddr: anyPort, Version: "test", Provider: provider})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,5 +227,5 @@ func up(t *testing.T, getenv func(string) string) (url, natsURL string) {
 	case <-time.After(time.Minute):
 		t.Fatal("not ready")
 	}
-	return s.URL(), s.NATSURL()
+	return s.URL(), s.NATSURL(), filepath.Join(dir, "keys", events.UserProducer+".nk")
 }

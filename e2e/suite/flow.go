@@ -205,7 +205,8 @@ func (f *flow) once() {
 		for _, e := range ledger[o.id] {
 			n[e.Kind]++
 		}
-		if o.last.Status == "confirmed" && (n["captured"] != 1 || n["voided"] != 0) || o.last.Status != "confirmed" && n["captured"] != n["voided"] {
+		// What is void was perhaps never captured: an order that ends before its payment is asked for voids it all the same.
+		if o.last.Status == "confirmed" && (n["captured"] != 1 || n["voided"] != 0) || o.last.Status != "confirmed" && n["captured"] > n["voided"] {
 			s.Errorf("order %s is %s and the ledger says %v", o.id, o.last.Status, n)
 		}
 	}

@@ -3,6 +3,7 @@ package deadletters
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
@@ -17,6 +18,7 @@ type Deps struct {
 	JS       jetstream.JetStream
 	Topology events.Topology
 	Registry *events.Registry // what corrected payloads are checked against
+	Service  string           // whose user of the broker this is, which may act on its own groups' letters alone; empty: the operator's
 }
 
 // Desk reads dead letters and orders what becomes of them. It is safe for use by many goroutines.
@@ -25,6 +27,19 @@ type Desk struct {
 	js       jetstream.JetStream
 	topology events.Topology
 	registry *events.Registry
+	service  string
+}
+
+// ErrElsewhere is wrapped where the user of the broker that this process is may not act on a group's letters.
+var ErrElsewhere = errors.New("not from here")
+
+// may reports why this process can't act on the letters of a group: the broker would not answer.
+func (d *Desk) may(group string) error {
+	g, ok := d.topology.Group(group)
+	if d.service == "" || !ok || g.Service == d.service {
+		return nil
+	}
+	return fmt.Errorf("%w: the user %s of the broker can't write about letters of the group %s; ask the operator's process (tidemark up) or the service %s", ErrElsewhere, d.service, group, g.Service)
 }
 
 // New returns a desk.
@@ -42,7 +57,7 @@ func New(deps Deps) (*Desk, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return &Desk{store: deadletter.New(deps.JS, deps.Topology.Subjects()), js: deps.JS, topology: deps.Topology, registry: deps.Registry}, nil
+	return &Desk{store: deadletter.New(deps.JS, deps.Topology.Subjects()), js: deps.JS, topology: deps.Topology, registry: deps.Registry, service: deps.Service}, nil
 }
 
 // Letter is one dead letter as a listing shows it.

@@ -12,10 +12,18 @@ import (
 
 // Note writes a remark into a letter's history.
 func (d *Desk) Note(ctx context.Context, id, by, text string) (Letter, error) {
+	if err := d.mayLetter(id); err != nil {
+		return Letter{}, err
+	}
 	if _, err := d.store.Note(ctx, id, by, text); err != nil {
 		return Letter{}, err
 	}
 	return d.letter(ctx, id)
+}
+
+func (d *Desk) mayLetter(id string) error {
+	group, _ := deadletter.GroupOfID(id)
+	return d.may(group)
 }
 
 // ErrPatch is wrapped where a JSON Patch can't be read or does not fit the payload.
@@ -30,6 +38,9 @@ type Correction struct {
 // Edit corrects the payload that a replay uses. The event stays the same event: its headers can't be changed, and the original bytes stay in the letter. What does not
 // fit the schema of the event's type is refused with an error that wraps [deadletter.ErrNotEditable].
 func (d *Desk) Edit(ctx context.Context, id string, c Correction, by, why string) (Letter, error) {
+	if err := d.mayLetter(id); err != nil {
+		return Letter{}, err
+	}
 	data := c.Data
 	if c.Patch != nil {
 		l, err := d.store.Letter(ctx, id)

@@ -294,6 +294,8 @@ func problem(err error) error {
 		return nil
 	case errors.Is(err, deadletter.ErrNotFound):
 		return huma.Error404NotFound(err.Error())
+	case errors.Is(err, ErrElsewhere):
+		return huma.Error403Forbidden(err.Error())
 	case errors.Is(err, deadletter.ErrConflict), errors.Is(err, deadletter.ErrNotAllowed):
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(err, ErrQuery), errors.Is(err, ErrPatch), errors.Is(err, deadletter.ErrNotEditable), errors.Is(err, ErrUnaccountable):

@@ -170,6 +170,11 @@ func jobOf(s *deadletter.JobStatus) Job {
 
 // Start orders what the selection is about: one job for each group. The members of the group carry it out.
 func (d *Desk) Start(ctx context.Context, s *Selection, o Order) ([]Job, error) {
+	for _, p := range s.Preview {
+		if err := d.may(p.Group); err != nil {
+			return nil, err
+		}
+	}
 	jobs := make([]Job, 0, len(s.Preview))
 	for _, p := range s.Preview {
 		j, err := d.store.CreateJob(ctx, deadletter.Job{
@@ -269,6 +274,9 @@ func (d *Desk) ShowJob(ctx context.Context, id string) (JobDetails, error) {
 func (d *Desk) CancelJob(ctx context.Context, id, by, why string) (Job, error) {
 	j, err := d.Job(ctx, id)
 	if err != nil {
+		return Job{}, err
+	}
+	if err := d.may(j.Group); err != nil {
 		return Job{}, err
 	}
 	status, err := d.store.CancelJob(ctx, j.Group, id, by, why)

@@ -45,7 +45,7 @@ func Connect(cfg Config) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(cfg.URL, opts...)
+	nc, err := try(cfg.URL, opts)
 	if err == nil {
 		return cfg.kept(nc)
 	}
@@ -72,6 +72,22 @@ func (c Config) kept(nc *nats.Conn) (*nats.Conn, error) {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", c.URL, err)
 	}
 	return nc, nil
+}
+
+// try connects once, and again where the server broke off without a word: one that does not take our certificate says so after we believe to be in, and what it says is lost
+// where we write first.
+func try(url string, opts []nats.Option) (nc *nats.Conn, err error) {
+	const tries, pause = 10, 50 * time.Millisecond
+	for range tries {
+		nc, err = nats.Connect(url, opts...)
+		var op *net.OpError
+		away := errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.As(err, &op) && op.Op == "dial"
+		if err == nil || away || refusal(err) != "" {
+			break
+		}
+		<-time.After(pause)
+	}
+	return nc, err
 }
 
 func (c Config) options() ([]nats.Option, error) {

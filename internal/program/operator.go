@@ -13,18 +13,12 @@ import (
 	"github.com/tidemark/tidemark/internal/run"
 )
 
-// Operator registers /v1/deadletters, which every process can serve since it works on the streams alone, and makes the part that measures dead letters, groups and streams. One process
-// of an installation runs that part.
+// Operator registers /v1/deadletters and makes the part that measures dead letters, groups and streams, which is for the operator's user of the broker: it sees all of them.
 func Operator(env Env, api huma.API) (run.Part, error) {
-	js, err := jetstream.New(env.NATS)
+	desk, js, err := desk(env, api, "")
 	if err != nil {
-		return run.Part{}, fmt.Errorf("jetstream: %w", err)
+		return run.Part{}, err
 	}
-	desk, err := deadletters.New(deadletters.Deps{JS: js, Topology: env.Topology, Registry: env.Registry})
-	if err != nil {
-		return run.Part{}, fmt.Errorf("dead letters: %w", err)
-	}
-	desk.Routes(api)
 	observer, err := deadletters.NewObserver(desk, deadletters.ObserverConfig{}, env.Telemetry)
 	if err != nil {
 		return run.Part{}, err
@@ -36,6 +30,20 @@ func Operator(env Env, api huma.API) (run.Part, error) {
 	return run.Part{Name: "dead letters", Component: operated{
 		Component: observer, budget: time.Second, with: run.Part{Name: "groups", Component: measure},
 	}}, nil
+}
+
+// desk registers /v1/deadletters. Every process can serve it, since it works on the streams alone; a service's acts on the letters of its own groups.
+func desk(env Env, api huma.API, service string) (*deadletters.Desk, jetstream.JetStream, error) {
+	js, err := jetstream.New(env.NATS)
+	if err != nil {
+		return nil, nil, fmt.Errorf("jetstream: %w", err)
+	}
+	d, err := deadletters.New(deadletters.Deps{JS: js, Topology: env.Topology, Registry: env.Registry, Service: service})
+	if err != nil {
+		return nil, nil, fmt.Errorf("dead letters: %w", err)
+	}
+	d.Routes(api)
+	return d, js, nil
 }
 
 // operated is a service and what runs beside it.

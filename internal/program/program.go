@@ -166,16 +166,12 @@ func RunService(spec ServiceSpec) error {
 			return s, nil
 		}
 		s.Routes(server.API())
-		letters, err := Operator(env, server.API())
-		if err != nil {
+		if _, _, err := desk(env, server.API(), spec.Name); err != nil {
 			return nil, err
 		}
 		server.Open()
 		tel.Logger.Info("started", "http", server.URL(), "nats", nc.ConnectedUrlRedacted())
-		if spec.Name != events.ServiceOrder {
-			return s, nil // one process counts the dead letters of all groups
-		}
-		return operated{Component: s, budget: spec.Common.StopTime, with: letters}, nil
+		return s, nil
 	})}
 	server, err = httpapi.Listen(ctx, httpapi.Config{
 		Addr: spec.HTTP, Version: Version(), Metrics: provider.Metrics(), Telemetry: tel,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemark/tidemark/internal/natsconn"
+	"github.com/tidemark/tidemark/internal/natskeys"
 	"github.com/tidemark/tidemark/internal/program"
 	"github.com/tidemark/tidemark/internal/telemetry"
 	"github.com/tidemark/tidemark/pkg/events"
@@ -24,7 +25,7 @@ type Config struct {
 
 	NATSURL  string          // an outside broker; empty: one of our own, inside of the process
 	NATSAddr string          // where our own broker listens; default 127.0.0.1:4222 if free, else any port
-	Keys     string          // directory of the seeds of the broker's users, <user>.nk; empty: the broker has no users
+	Keys     string          // directory of the seeds of the broker's users, <user>.nk; default: keys in the data directory, but none with an outside broker, which has no users then
 	Access   natsconn.Access // TLS to an outside broker
 	Replicas int             // copies of each stream; default 1; 3 on an outside cluster
 
@@ -89,6 +90,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Dir == "" {
 		c.Dir = ".tidemark"
+	}
+	if c.Keys == "" && c.NATSURL == "" {
+		c.Keys = filepath.Join(c.Dir, natskeys.Dir)
 	}
 	if c.Replicas == 0 {
 		c.Replicas = 1

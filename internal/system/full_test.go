@@ -16,13 +16,14 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark/tidemark/internal/check"
 	"github.com/tidemark/tidemark/internal/client"
+	"github.com/tidemark/tidemark/internal/natsconn"
 	"github.com/tidemark/tidemark/internal/telemetry"
+	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/deadletter"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
 )
@@ -170,7 +171,7 @@ func TestTheStoreIsFull(t *testing.T) {
 
 func letters(ctx context.Context, t *testing.T, s *System) iter.Seq2[deadletter.Letter, error] {
 	t.Helper()
-	nc, err := nats.Connect(s.NATSURL())
+	nc, err := natsconn.Connect(natsconn.Config{URL: s.NATSURL(), Name: "test", User: events.UserOperator, Access: s.access(events.UserOperator)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package system_test
 import (
 	"bytes"
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -91,6 +92,10 @@ func (r *running) stop() {
 		r.cancel()
 		if err := <-r.ended; err != nil {
 			r.tb.Errorf("ended with %v\n%s", err, r.out)
+		}
+		// Every part connects as its own user of the broker: whatever a test lets it do, it must be allowed to.
+		if strings.Contains(r.out.String(), "does not allow") {
+			r.tb.Errorf("the broker denies a part of the system what it needs:\n%s", r.out)
 		}
 	})
 }

@@ -198,9 +198,6 @@ func (s *System) startBroker(ctx context.Context) error {
 
 // writeUsers makes the keys that are missing and writes the configuration of our own broker's users, the same that `tidemark topology nats-conf` prints.
 func (s *System) writeUsers() (file string, err error) {
-	if s.cfg.Keys == "" {
-		return "", nil
-	}
 	file = s.dir(UsersFile)
 	var conf bytes.Buffer
 	if err := natskeys.Configuration(&conf, s.cfg.Keys, s.topology.Users()); err != nil {

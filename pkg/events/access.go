@@ -137,6 +137,7 @@ func (t *Topology) spareGroups(r *rights, stream, service string) {
 
 // group is what a member needs of its group's consumers. Acknowledgements have two forms: the server's js_ack_fc_v2 chooses.
 func (r *rights) group(g Group) {
+	r.api("STREAM.MSG.GET." + g.Stream) // the bytes of an event that did not fit into its dead letter
 	for p := range g.Partitions {
 		consumer := g.Stream + "." + g.Consumer(p)
 		r.api("CONSUMER.INFO."+consumer, "CONSUMER.MSG.NEXT."+consumer, "CONSUMER.RESET."+consumer, "CONSUMER.UNPIN."+consumer)
@@ -150,11 +151,13 @@ func (t *Topology) bucketRights(r *rights, b Bucket, service string) {
 		return
 	}
 	stream, subjects := "KV_"+b.Name, []string{"$KV." + b.Name + ".>"} // NATS ADR-8
-	if b.Objects {
-		stream, subjects = "OBJ_"+b.Name, []string{"$O." + b.Name + ".C.*", "$O." + b.Name + ".M.*"} // NATS ADR-20
-	}
-	if b.GroupKeys {
+	switch {
+	case b.Objects:
+		stream, subjects = "OBJ_"+b.Name, []string{"$O." + b.Name + ".C.*", "$O." + b.Name + ".M.*"} // NATS ADR-20: pieces and descriptions
+	case b.GroupKeys:
 		subjects = t.ofGroups([]string{"$KV." + b.Name + ".*.*"}, 3, service)
+	case reads:
+		r.api("STREAM.MSG.GET." + stream) // from the leader, where there are replicas
 	}
 	r.api("STREAM.INFO." + stream)
 	if publishes {
@@ -166,7 +169,7 @@ func (t *Topology) bucketRights(r *rights, b Bucket, service string) {
 	if !reads {
 		return
 	}
-	r.api("STREAM.MSG.GET."+stream, "CONSUMER.INFO."+stream+".*", "CONSUMER.DELETE."+stream+".*")
+	r.api("CONSUMER.INFO."+stream+".*", "CONSUMER.DELETE."+stream+".*")
 	for _, subject := range subjects {
 		r.api("DIRECT.GET."+stream+"."+subject, "CONSUMER.CREATE."+stream+".*."+subject)
 	}
@@ -178,7 +181,7 @@ func (t *Topology) operator() User {
 	var r rights
 	r.api("INFO", "STREAM.LIST", "STREAM.NAMES", "STREAM.INFO.*", "STREAM.CREATE.*", "STREAM.UPDATE.*", "STREAM.MSG.GET.*", "DIRECT.GET.>",
 		"STREAM.SNAPSHOT.*", "STREAM.RESTORE.*", "STREAM.LEADER.STEPDOWN.*", "STREAM.PEER.REMOVE.*",
-		"CONSUMER.LIST.*", "CONSUMER.NAMES.*", "CONSUMER.INFO.*.*", "CONSUMER.CREATE.>", "CONSUMER.DELETE.*.*", "CONSUMER.MSG.NEXT.*.*",
+		"CONSUMER.LIST.*", "CONSUMER.NAMES.*", "CONSUMER.INFO.*.*", "CONSUMER.CREATE.*.>", "CONSUMER.DELETE.*.*", "CONSUMER.MSG.NEXT.*.*",
 		"CONSUMER.RESET.*.*", "CONSUMER.PAUSE.*.*", "CONSUMER.UNPIN.*.*", "CONSUMER.LEADER.STEPDOWN.*.*")
 	r.publish = append(r.publish, "$JS.FC.>", "$JS.SNAPSHOT.>")
 	for _, g := range t.Groups {
@@ -187,6 +190,13 @@ func (t *Topology) operator() User {
 			r.not("CONSUMER.DELETE."+consumer, "CONSUMER.MSG.NEXT."+consumer)
 		}
 	}
+	for _, s := range t.Streams {
+		for _, subject := range s.Subjects { // as they are published: it may read them all anyhow
+			first, _, _ := strings.Cut(subject, ".")
+			r.subscribe = append(r.subscribe, first+".>")
+		}
+	}
+	r.subscribe = append(r.subscribe, "$JS.EVENT.ADVISORY.>")
 	subjects := t.Subjects()
 	r.publish = append(r.publish, SubjectTickSchedule, subjects.LetterStates(), subjects.Jobs())
 	if timers, ok := t.Stream(StreamTimers); ok {
