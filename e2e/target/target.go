@@ -17,7 +17,7 @@ type Target struct {
 	Name string // for people
 
 	API     string // base address of the HTTP API
-	Token   string // is shown to the API as a bearer token; empty: none
+	Token   string // is shown to API, gateway and outbox as a bearer token; empty: none
 	Gateway string // base address of the payment gateway that takes faults
 	Outbox  string // base address of what answers /v1/outbox: the mail sink; empty: API
 	Jaeger  string // base address of Jaeger's query API
