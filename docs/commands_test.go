@@ -132,6 +132,20 @@ func TestBackupCommands(t *testing.T) {
 	s.stop(t)
 }
 
+// TestTokenCommands does the same where every caller needs a token.
+func TestTokenCommands(t *testing.T) {
+	t.Parallel()
+	bin, dir := build(t), t.TempDir()
+	keys := exec.CommandContext(t.Context(), filepath.Join(bin, "tidemark"), "token", "keys", "--keys", filepath.Join(dir, "keys"))
+	if out, err := keys.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	s := up(t, bin, "--jwks", filepath.Join(dir, "keys", "jwks.json"))
+	s.scratch = dir
+	s.page(t, "docs/how-to/tokens.md")
+	s.stop(t)
+}
+
 // TestDeadLetterCommands does the same with the way from an alert to the fix.
 func TestDeadLetterCommands(t *testing.T) {
 	t.Parallel()

@@ -24,7 +24,7 @@ type KeysConfig struct {
 	Logger *slog.Logger // default: none
 
 	Refresh time.Duration // how often they are read again. Default 5 minutes from a URL, 10 s from a file
-	Pause   time.Duration // the least time between two attempts, whatever tokens ask for. Default 10 s
+	Pause   time.Duration // the least time between two attempts, whatever tokens ask for. Default 10 s, of a file 100 ms
 	Timeout time.Duration // of one attempt. Default 5 s
 	HTTP    *http.Client  // default: one that follows no redirect
 }
@@ -64,6 +64,9 @@ func (c KeysConfig) withDefaults() KeysConfig {
 		set(&c.Refresh, 5*time.Minute)
 	}
 	set(&c.Refresh, 10*time.Second)
+	if !isURL(c.From) {
+		set(&c.Pause, 100*time.Millisecond) // nobody is bothered by it
+	}
 	set(&c.Pause, 10*time.Second)
 	set(&c.Timeout, 5*time.Second)
 	if c.Logger == nil {

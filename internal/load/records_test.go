@@ -63,6 +63,8 @@ func TestRecords(t *testing.T) {
 
 // FuzzRecords compares with encoding/csv wherever that finds nothing to complain about, and holds everywhere that reading ends and that each
 // line is told once at most.
+//
+// It faces outside.
 func FuzzRecords(f *testing.F) {
 	for _, seed := range []string{sample, "\"a\nb\",c\n", "\"a,b\nc\n", "a\"b\n", "\"\"\"\"\n\n\r\n,", "\r\r\n"} {
 		f.Add(seed)

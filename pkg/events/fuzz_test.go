@@ -10,6 +10,8 @@ import (
 )
 
 // Whatever Decode accepts, Encode writes so that it reads back the same; what it refuses is called undecodable.
+//
+// It faces outside.
 func FuzzDecode(f *testing.F) {
 	f.Add("ce-id", "1", "Ce-Subject", "a%20b", []byte(`{}`))
 	f.Add("ce-time", "2011-03-31T10:00:00+01:00", "ce-sequence", "0000000001", []byte(`{}`))
@@ -62,6 +64,7 @@ func again(t *testing.T, e events.Event) {
 	}
 }
 
+// It faces outside.
 func FuzzDecodeJSON(f *testing.F) {
 	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/x","type":"t","data":{"a":1}}`))
 	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/x","type":"t","data_base64":"AAEC","time":"2011-03-31T10:00:00Z","sequence":3}`))
@@ -83,6 +86,8 @@ func FuzzDecodeJSON(f *testing.F) {
 }
 
 // One text has one token: whatever Untoken accepts, Token writes again.
+//
+// It faces outside.
 func FuzzUntoken(f *testing.F) {
 	for _, s := range []string{"=", "85123A", "BANK=20CHARGES", "=E2=82=AC", "=41", "=2e", "a=", "=FF", ""} {
 		f.Add(s)

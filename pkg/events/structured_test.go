@@ -165,6 +165,8 @@ func TestEncodeJSONPutsDataWhereItsTypeBelongs(t *testing.T) {
 }
 
 // FuzzDecodeBatch holds the batch to what single events are.
+//
+// It faces outside.
 func FuzzDecodeBatch(f *testing.F) {
 	f.Add([]byte("[" + valid(`"data":{"a":1}`) + "," + valid(`"data_base64":"AAEC"`) + `,5,{"id":null}]`))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -218,6 +218,8 @@ func TestUnquote(t *testing.T) {
 }
 
 // FuzzClicks holds the intake to two rules: it never panics, and what it accepts can be stored and read.
+//
+// It faces outside.
 func FuzzClicks(f *testing.F) {
 	registry, err := events.NewRegistry()
 	if err != nil {

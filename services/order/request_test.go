@@ -241,6 +241,8 @@ func TestTheDocumentShowsTheBody(t *testing.T) {
 
 // FuzzRequest: no body makes the decoder panic or go on for ever, what it takes is within the limits, and what it takes is read back the same from its
 // own canonical form.
+//
+// It faces outside.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range []string{
 		oneLine, line(`"sku":"A","quantity":1e3,"unit_price":"1"`), `{`, `[]`, `{"lines":[[]]}`, `{"lines":[{}]}`, `{"lines":[{"sku":1},null,"x",{"sku":{"a":[]}}]}`,
