@@ -335,7 +335,7 @@ func commandExists(t *testing.T, bin, page, program string, args []string) {
 	t.Helper()
 	var verb []string
 	for _, arg := range args {
-		if strings.HasPrefix(arg, "-") || len(verb) == 2 || len(verb) == 1 && verb[0] != "orders" && verb[0] != "topology" && verb[0] != "dlq" && verb[0] != "groups" && verb[0] != "projections" {
+		if strings.HasPrefix(arg, "-") || len(verb) == 2 || len(verb) == 1 && verb[0] != "orders" && verb[0] != "topology" && verb[0] != "dlq" && verb[0] != "groups" && verb[0] != "projections" && verb[0] != "token" {
 			break
 		}
 		verb = append(verb, arg)
