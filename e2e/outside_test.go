@@ -61,8 +61,8 @@ func fromEnvironment(getenv func(string) string) (*target.Target, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	env := []string{"TIDEMARK_URL=" + api} // the verbs have the variables of this process, too: where the broker is, credentials
-	if gateway = get("GATEWAY", gateway); gateway != "" {
+	env := []string{"TIDEMARK_URL=" + api}                               // the verbs have the variables of this process, too: where the broker is, credentials
+	if gateway = get("GATEWAY", gateway); gateway != "" && token == "" { // with a token check reads the gateway's books through the API: the token is for that address
 		env = append(env, "TIDEMARK_GATEWAY_URL="+gateway)
 	}
 	at := &target.Target{
