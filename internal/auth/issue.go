@@ -52,11 +52,11 @@ func MakeKeys(dir, public string, rotate bool) (string, error) {
 	}
 	key = jose.JSONWebKey{Key: private, Use: "sig", Algorithm: string(jose.ES256)}
 	shown := key.Public()
-	print, err := shown.Thumbprint(crypto.SHA256)
+	thumbprint, err := shown.Thumbprint(crypto.SHA256)
 	if err != nil {
 		return "", fmt.Errorf("make a key: %w", err)
 	}
-	key.KeyID = base64.RawURLEncoding.EncodeToString(print)
+	key.KeyID = base64.RawURLEncoding.EncodeToString(thumbprint)
 	if err := publish(public, key.Public()); err != nil { // first: a token must not be there before its key
 		return "", err
 	}
@@ -77,7 +77,7 @@ func signingKey(dir string) (jose.JSONWebKey, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return jose.JSONWebKey{}, fmt.Errorf("%s can be read by others: it makes any token; chmod 600 it, or make another", path)
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := os.ReadFile(path) //nolint:gosec // the operator names the directory
 	if err != nil {
 		return jose.JSONWebKey{}, err
 	}
@@ -95,7 +95,7 @@ func signingKey(dir string) (jose.JSONWebKey, error) {
 func publish(dir string, key jose.JSONWebKey) error {
 	path := filepath.Join(dir, KeysFile)
 	var set jose.JSONWebKeySet
-	raw, err := os.ReadFile(path)
+	raw, err := os.ReadFile(path) //nolint:gosec // the operator names the directory
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:

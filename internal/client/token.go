@@ -35,7 +35,7 @@ func FileToken(path string) Token {
 		if !read.IsZero() && time.Since(read) < tokenAge {
 			return token, nil
 		}
-		raw, err := os.ReadFile(path)
+		raw, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 		if err != nil {
 			return "", fmt.Errorf("%w: %w", ErrToken, err)
 		}

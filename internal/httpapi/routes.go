@@ -115,7 +115,7 @@ func (s *Server) newAPI(version string) huma.API {
 }
 
 // describeRefusals adds the answers that every operation can give.
-func describeRefusals(doc *huma.OpenAPI, op *huma.Operation) {
+func describeRefusals(_ *huma.OpenAPI, op *huma.Operation) {
 	for status, why := range map[string]string{
 		"401": "No token, or one that is not valid", "403": "The token's scopes do not open this", "429": "Too many requests of this caller, or too much in flight",
 	} {

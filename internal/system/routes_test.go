@@ -167,7 +167,7 @@ func TestTokensAreInNoLog(t *testing.T) {
 	t.Parallel()
 	i := authtest.New(t)
 	var logs strings.Builder
-	s := lockedUp(t, i, writer(func(p []byte) (int, error) { return logs.Write(p) })) // slog writes a line at a time, under a lock
+	s := lockedUp(t, i, writer(logs.Write)) // slog writes a line at a time, under a lock
 	good, bad := i.Token("sentinel", access.OrdersWrite, access.OrdersRead), "sentinel.sentinel.sentinel"
 	for _, token := range []string{good, bad} {
 		for _, r := range s.server.Routes() {

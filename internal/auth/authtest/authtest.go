@@ -39,12 +39,12 @@ type Issuer struct {
 }
 
 // New makes an issuer and its JWKS file.
-func New(t testing.TB) *Issuer {
-	t.Helper()
-	i := &Issuer{t: t, EC: ECKey(t), file: filepath.Join(t.TempDir(), "jwks.json")}
+func New(tb testing.TB) *Issuer {
+	tb.Helper()
+	i := &Issuer{t: tb, EC: ECKey(tb), file: filepath.Join(tb.TempDir(), "jwks.json")}
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	i.RSA = jose.JSONWebKey{Key: private, KeyID: "rsa", Use: "sig"}
 	i.Publish(i.EC.Public(), i.RSA.Public())
@@ -52,19 +52,19 @@ func New(t testing.TB) *Issuer {
 }
 
 // ECKey makes a key for ES256.
-func ECKey(t testing.TB) jose.JSONWebKey {
-	t.Helper()
+func ECKey(tb testing.TB) jose.JSONWebKey {
+	tb.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	key := jose.JSONWebKey{Key: private, Use: "sig", Algorithm: string(jose.ES256)}
 	public := key.Public()
-	print, err := public.Thumbprint(crypto.SHA256)
+	thumbprint, err := public.Thumbprint(crypto.SHA256)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	key.KeyID = base64.RawURLEncoding.EncodeToString(print)
+	key.KeyID = base64.RawURLEncoding.EncodeToString(thumbprint)
 	return key
 }
 
@@ -80,11 +80,11 @@ func (i *Issuer) Publish(keys ...jose.JSONWebKey) {
 }
 
 // Document is a JWKS.
-func Document(t testing.TB, keys ...jose.JSONWebKey) []byte {
-	t.Helper()
+func Document(tb testing.TB, keys ...jose.JSONWebKey) []byte {
+	tb.Helper()
 	out, err := json.Marshal(jose.JSONWebKeySet{Keys: keys})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out
 }
@@ -206,26 +206,26 @@ func (i *Issuer) twice() string {
 	return token
 }
 
-func encode(t testing.TB, v any) string {
-	t.Helper()
+func encode(tb testing.TB, v any) string {
+	tb.Helper()
 	raw, err := json.Marshal(v)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-func unsecured(t testing.TB, header string, claims map[string]any, signature string) string {
-	t.Helper()
-	return base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + encode(t, claims) + "." + signature
+func unsecured(tb testing.TB, header string, claims map[string]any, signature string) string {
+	tb.Helper()
+	return base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + encode(tb, claims) + "." + signature
 }
 
-func publicPEM(t testing.TB, key jose.JSONWebKey) []byte {
-	t.Helper()
+func publicPEM(tb testing.TB, key jose.JSONWebKey) []byte {
+	tb.Helper()
 	public := key.Public()
 	der, err := x509.MarshalPKIXPublicKey(public.Key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
