@@ -123,7 +123,7 @@ func (p *Provider) make(ctx context.Context, name string) (bus.Telemetry, error)
 // is would be thousands of lines that say nothing.
 func httpViews() []metric.View {
 	keep := attribute.NewAllowKeysFilter("http.request.method", "http.route", "http.response.status_code", "error.type")
-	duration := metric.Stream{AttributeFilter: keep}
+	duration := metric.Stream{AttributeFilter: keep, ExemplarReservoirProviderSelector: traceOnly}
 	drop := metric.Stream{Aggregation: metric.AggregationDrop{}}
 	return []metric.View{
 		metric.NewView(metric.Instrument{Name: "http.server.request.duration"}, duration),
