@@ -103,8 +103,11 @@ func (c *cluster) configuration() string {
 	if err != nil {
 		c.t.Fatalf("topology nats-conf: %v", err)
 	}
-	conf := filepath.Join(dir, "cluster.conf")
-	for path, content := range map[string][]byte{conf: shipped, filepath.Join(dir, "users.conf"): users} {
+	conf := filepath.Join(dir, "nats", "cluster.conf")
+	for path, content := range map[string][]byte{conf: shipped, filepath.Join(dir, "nats-users", "users.conf"): users} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			c.t.Fatal(err)
+		}
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			c.t.Fatal(err)
 		}
