@@ -159,7 +159,13 @@ func TestBrokerTakesItsConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	each(t, func(t *testing.T, r *rendered) {
-		dir := t.TempDir()
+		etc := t.TempDir()
+		dir := filepath.Join(etc, "nats")
+		for _, d := range []string{dir, filepath.Join(etc, "nats-users")} {
+			if err := os.Mkdir(d, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
 		p := r.owned(t, "StatefulSet/nats")
 		for _, ref := range references(*p) {
 			m, isMap := r.names[ref].(*corev1.ConfigMap)
@@ -167,10 +173,11 @@ func TestBrokerTakesItsConfiguration(t *testing.T) {
 				continue
 			}
 			for name, data := range m.Data {
+				file := filepath.Join(dir, name)
 				if name == "users.conf" {
-					data = string(users)
+					file, data = filepath.Join(etc, "nats-users", name), string(users)
 				}
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o600); err != nil {
+				if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
