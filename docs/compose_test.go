@@ -121,11 +121,11 @@ func (c *composed) page(t *testing.T, page string) {
 	}
 	for _, b := range marked {
 		began := time.Now()
-		output := ""
 		reads := b.reads() && !strings.Contains(b.script, "docker compose up") && !strings.Contains(b.script, "docker compose down")
 		for {
 			out, err := c.command(t.Context(), b.script).CombinedOutput()
-			if output = string(out); err == nil && holds(output, b.expect) {
+			output := string(out)
+			if err == nil && holds(output, b.expect) {
 				break
 			}
 			if !reads || time.Since(began) > startTime {

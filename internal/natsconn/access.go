@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 )
@@ -23,13 +24,13 @@ type Access struct {
 
 // Flags repeats an access as flags, for a line that another program is started with.
 func (a Access) Flags() string {
-	line := ""
+	var line strings.Builder
 	for _, f := range []struct{ flag, value string }{{"--nats-nkey", a.NKey}, {"--nats-ca", a.CA}, {"--nats-cert", a.Cert}, {"--nats-key", a.Key}} {
 		if f.value != "" {
-			line += " " + f.flag + " " + f.value
+			line.WriteString(" " + f.flag + " " + f.value)
 		}
 	}
-	return line
+	return line.String()
 }
 
 // Else is the access of other where this one says nothing.

@@ -12,5 +12,5 @@ type Role struct {
 	Role string `env:"TIDEMARK_ROLE" default:"all" enum:"all,api,worker" help:"What of the service this process does: ${enum}. api serves its API and reads no events; worker reads events and serves health and metrics only."`
 }
 
-// APIOnly: the process reads no events.
+// APIOnly reports whether the process reads no events.
 func (r Role) APIOnly() bool { return r.Role == RoleAPI }
