@@ -55,6 +55,7 @@ func TestClicksAreTakenInEveryMode(t *testing.T) {
 		{"binary, the same id of another source", clickHeader("Ce-Source", "/tv"), clickData, `{"accepted":1,"duplicates":0}`},
 		{"structured", mode("application/cloudevents+json; charset=utf-8"), structured("click-2", ""), `{"accepted":1,"duplicates":0}`},
 		{"batch, one of them known", mode("application/cloudevents-batch+json"), "[" + structured("click-2", "") + "," + structured("click-3", "") + "]", `{"accepted":1,"duplicates":1}`},
+		{"batch, one of them twice", mode("application/cloudevents-batch+json"), "[" + structured("click-4", "") + "," + structured("click-4", "") + "]", `{"accepted":1,"duplicates":1}`},
 		{"an empty batch", mode("application/cloudevents-batch+json"), "[]", `{"accepted":0,"duplicates":0}`},
 	} {
 		status, body := in.do(http.MethodPost, "/v1/clicks", c.header, c.body)
@@ -62,9 +63,9 @@ func TestClicksAreTakenInEveryMode(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %s", c.name, status, body, c.want)
 		}
 	}
-	in.awaitRead("clicks-per-page", 4)
+	in.awaitRead("clicks-per-page", 5)
 	// click-1 of /web and of /tv are two clicks. The commit can be read a moment before the instance that wrote it shows what is open.
-	want := []string{"/sale 10:00 open [4,4]"}
+	want := []string{"/sale 10:00 open [5,5]"}
 	eventstest.Eventually(t, patience, fmt.Sprintf("the open window is %v", want), func() bool {
 		return slices.Equal(lines(in.windows("clicks-per-page")), want)
 	})
