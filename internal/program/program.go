@@ -160,6 +160,7 @@ func RunService(spec ServiceSpec) error {
 			return nil, err
 		}
 		standing = s.Standing
+		time.AfterFunc(settleTime, debug.FreeOSMemory) // what the start alone needed
 		if spec.Role == RoleWorker {
 			server.Open()
 			tel.Logger.Info("started", "role", spec.Role, "http", server.URL(), "nats", nc.ConnectedUrlRedacted())
