@@ -62,11 +62,10 @@ func TestIdleLeavesAfterItsTimeAndNotBefore(t *testing.T) {
 				done := make(chan error, 1)
 				p := w.part(time.Minute, cancel)
 				go func() { done <- p.Run(ctx) }()
-				time.Sleep(10 * time.Minute) // work, not waiting
 				select {
 				case at := <-w.left:
 					t.Fatalf("left at %s though %s", at, name)
-				default:
+				case <-time.After(10 * time.Minute):
 				}
 				w.open.Store(0)
 				w.fails.Store(false)
@@ -101,13 +100,12 @@ func TestIdleTakesActivityBetweenTwoLooksForActivity(t *testing.T) {
 				p := w.part(time.Minute, cancel)
 				go func() { done <- p.Run(ctx) }()
 				for range 20 {
-					time.Sleep(40 * time.Second) // work, not waiting
+					select {
+					case <-w.left:
+						t.Fatal("left in the midst of activity")
+					case <-time.After(40 * time.Second):
+					}
 					act(w)
-				}
-				select {
-				case <-w.left:
-					t.Fatal("left in the midst of activity")
-				default:
 				}
 				<-w.left
 				if err := <-done; err != nil {
@@ -127,7 +125,7 @@ func TestIdleOfAStoppedProgramLeavesNothingBehind(t *testing.T) {
 		done := make(chan error, 1)
 		p := w.part(time.Minute, cancel)
 		go func() { done <- p.Run(ctx) }()
-		time.Sleep(time.Second) // work, not waiting
+		synctest.Wait()
 		cancel()
 		if err := <-done; err != nil || len(w.left) != 0 {
 			t.Errorf("%v, left %d times", err, len(w.left))

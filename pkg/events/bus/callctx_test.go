@@ -21,7 +21,7 @@ func TestCallContext(t *testing.T) {
 	}{
 		"the call returns":  {func(call *callContext, _ context.CancelCauseFunc) { call.end() }, context.Canceled, context.Canceled},
 		"the parent ends":   {func(_ *callContext, parent context.CancelCauseFunc) { parent(cause) }, context.Canceled, cause},
-		"the time is over":  {func(*callContext, context.CancelCauseFunc) { time.Sleep(time.Minute) }, context.DeadlineExceeded, context.DeadlineExceeded}, // work, not waiting
+		"the time is over":  {func(*callContext, context.CancelCauseFunc) { <-time.After(time.Minute) }, context.DeadlineExceeded, context.DeadlineExceeded},
 		"two of them do it": {func(call *callContext, parent context.CancelCauseFunc) { parent(cause); call.end() }, context.Canceled, cause},
 	}
 	uses := map[string]func(ctx context.Context){
