@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -146,16 +145,8 @@ func plainResult(query string, r *window.Result) events.WindowResult {
 // take publishes what comes out at a message, and acknowledges it.
 func (p *plainCounter) take(m jetstream.Msg) error {
 	defer func() { _ = m.Ack() }() // the connection's trouble shows elsewhere
-	text := m.Headers().Get(headerPlace)
-	if text == "" {
-		return nil // a heartbeat
-	}
-	place, err := strconv.Atoi(text)
-	if err != nil {
-		return err
-	}
-	meta, err := m.Metadata()
-	if err != nil {
+	place, meta, err := loggedAt(m)
+	if err != nil || meta == nil {
 		return err
 	}
 	for _, r := range p.results[place] {

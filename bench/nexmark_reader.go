@@ -180,20 +180,26 @@ type stampOf struct {
 	stored   int64
 }
 
+// loggedAt is where a message of TIMELINE was in the log; of a heartbeat, which was not, it gives nothing.
+func loggedAt(m jetstream.Msg) (int, *jetstream.MsgMetadata, error) {
+	text := m.Headers().Get(headerPlace)
+	if text == "" {
+		return 0, nil, nil
+	}
+	place, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, nil, err
+	}
+	meta, err := m.Metadata()
+	return place, meta, err
+}
+
 // timeline reads which delivery is where in TIMELINE.
 func (c *client) timeline(ctx context.Context) ([]stampOf, error) {
 	var all []stampOf
 	err := c.readAll(ctx, events.StreamTimeline, func(m jetstream.Msg) error {
-		text := m.Headers().Get(headerPlace)
-		if text == "" {
-			return nil // a heartbeat
-		}
-		place, err := strconv.Atoi(text)
-		if err != nil {
-			return err
-		}
-		meta, err := m.Metadata()
-		if err != nil {
+		place, meta, err := loggedAt(m)
+		if err != nil || meta == nil {
 			return err
 		}
 		all = append(all, stampOf{place, meta.Sequence.Stream, meta.Timestamp.UnixMilli()})
