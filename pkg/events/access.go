@@ -156,7 +156,8 @@ func (t *Topology) bucketRights(r *rights, b Bucket, service string) {
 		stream, subjects = "OBJ_"+b.Name, []string{"$O." + b.Name + ".C.*", "$O." + b.Name + ".M.*"} // NATS ADR-20: pieces and descriptions
 	case b.GroupKeys:
 		subjects = t.ofGroups([]string{"$KV." + b.Name + ".*.*"}, 3, service)
-	case reads:
+	}
+	if reads && !b.GroupKeys {
 		r.api("STREAM.MSG.GET." + stream) // from the leader, where there are replicas
 	}
 	r.api("STREAM.INFO." + stream)
@@ -167,6 +168,10 @@ func (t *Topology) bucketRights(r *rights, b Bucket, service string) {
 		r.api("STREAM.PURGE." + stream) // of the pieces that a newer blob replaces
 	}
 	if !reads {
+		return
+	}
+	if b.Objects {
+		r.api("DIRECT.GET."+stream, "DIRECT.GET."+stream+"."+subjects[1]) // blobs piece by piece; the client library reads the description of what it is about to replace
 		return
 	}
 	r.api("CONSUMER.INFO."+stream+".*", "CONSUMER.DELETE."+stream+".*")

@@ -13,16 +13,16 @@ import (
 var errNotConnected = errors.New("not connected to the broker")
 
 // connected waits for the connection. A publish without one would go into the client's buffer and come out at some later time.
-func (s *Store) connected(ctx context.Context) error {
-	if s.nc.IsConnected() {
+func (a *asker) connected(ctx context.Context) error {
+	if a.nc.IsConnected() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.pace.answer)
+	ctx, cancel := context.WithTimeout(ctx, a.pace.answer)
 	defer cancel()
-	status := s.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
-	defer s.nc.RemoveStatusListener(status)
-	for !s.nc.IsConnected() { // looked at again, since it may have come back before we listened
-		if s.nc.IsClosed() {
+	status := a.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer a.nc.RemoveStatusListener(status)
+	for !a.nc.IsConnected() { // looked at again, since it may have come back before we listened
+		if a.nc.IsClosed() {
 			return fmt.Errorf("%w: %w", errNotConnected, nats.ErrConnectionClosed)
 		}
 		select {
@@ -39,27 +39,27 @@ const promptly = 100 * time.Millisecond
 
 // patience waits for the connection, and returns a context for one question to the broker. It ends when the answer is overdue, and when the connection breaks: the
 // client itself would go on waiting for an answer that was lost with it. done must be called.
-func (s *Store) patience(ctx context.Context) (_ context.Context, done func(), err error) {
-	if err := s.connected(ctx); err != nil {
+func (a *asker) patience(ctx context.Context) (_ context.Context, done func(), err error) {
+	if err := a.connected(ctx); err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	reconnects := s.nc.Stats().Reconnects
-	timer := time.AfterFunc(promptly, func() { s.watch(ctx, cancel, reconnects) })
+	reconnects := a.nc.Stats().Reconnects
+	timer := time.AfterFunc(promptly, func() { a.watch(ctx, cancel, reconnects) })
 	return ctx, func() {
 		timer.Stop()
 		cancel(nil)
 	}, nil
 }
 
-func (s *Store) watch(ctx context.Context, cancel context.CancelCauseFunc, reconnects uint64) {
-	status := s.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
-	defer s.nc.RemoveStatusListener(status)
-	if s.nc.Stats().Reconnects != reconnects || !s.nc.IsConnected() {
+func (a *asker) watch(ctx context.Context, cancel context.CancelCauseFunc, reconnects uint64) {
+	status := a.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	defer a.nc.RemoveStatusListener(status)
+	if a.nc.Stats().Reconnects != reconnects || !a.nc.IsConnected() {
 		cancel(nats.ErrDisconnected)
 		return
 	}
-	overdue := time.NewTimer(s.pace.answer - promptly)
+	overdue := time.NewTimer(a.pace.answer - promptly)
 	defer overdue.Stop()
 	select {
 	case <-status:

@@ -104,6 +104,7 @@ type Projection[M Model] struct {
 
 	blobs    *Snapshots
 	bucket   jetstream.KeyValue
+	values   *asker               // of the bucket
 	made     map[string]time.Time // when each stream was made
 	due      chan *version[M]
 	failures chan error // of live versions
@@ -245,6 +246,7 @@ func (p *Projection[M]) open(ctx context.Context) error {
 	if p.bucket, err = p.deps.JS.KeyValue(ctx, p.deps.Versions); err != nil {
 		return fmt.Errorf("open bucket %s: %w", p.deps.Versions, err)
 	}
+	p.values = newAsker(p.deps.JS, "KV_"+p.deps.Versions)
 	p.made = make(map[string]time.Time, len(p.cfg.Logs))
 	for _, log := range p.cfg.Logs {
 		stream, err := p.deps.JS.Stream(ctx, log.stream)

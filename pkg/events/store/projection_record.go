@@ -9,8 +9,6 @@ import (
 	"reflect"
 	"slices"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Version is what is recorded of one version of a read model.
@@ -113,17 +111,28 @@ func (p *Projection[M]) changeRecord(ctx context.Context, change func(*record) e
 
 // getJSON reads a value of the bucket and its revision: 0 where there is none.
 func (p *Projection[M]) getJSON(ctx context.Context, key string, into any) (uint64, error) {
-	entry, err := p.bucket.Get(ctx, key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return 0, nil
-	}
-	if err != nil {
+	data, revision, err := p.value(ctx, key)
+	if err != nil || revision == 0 {
 		return 0, err
 	}
-	if err := json.Unmarshal(entry.Value(), into); err != nil {
+	if err := json.Unmarshal(data, into); err != nil {
 		return 0, fmt.Errorf("value %s: %w", key, err)
 	}
-	return entry.Revision(), nil
+	return revision, nil
+}
+
+// value reads a value as the leader knows it. The client's own Get asks any replica: who has just changed the record, or been told that it changed, might read the one before.
+func (p *Projection[M]) value(ctx context.Context, key string) (data []byte, revision uint64, err error) {
+	m, err := p.values.getFromLeader(ctx, getRequest{LastBySubject: "$KV." + p.deps.Versions + "." + key}) // NATS ADR-8
+	switch {
+	case notFound(err):
+		return nil, 0, nil
+	case err != nil:
+		return nil, 0, err
+	case m.Header.Get("KV-Operation") != "": // deleted
+		return nil, 0, nil
+	}
+	return m.Data, m.Sequence, nil
 }
 
 // putJSON writes a value of the bucket if its revision is still the one given. A refusal may be the echo of our own write whose answer was lost, so what is there then is looked
@@ -137,16 +146,14 @@ func (p *Projection[M]) putJSON(ctx context.Context, key string, value any, revi
 	if err == nil {
 		return now, nil
 	}
-	entry, readErr := p.bucket.Get(ctx, key)
+	there, now, readErr := p.value(ctx, key)
 	switch {
-	case errors.Is(readErr, jetstream.ErrKeyNotFound):
-		return 0, err
 	case readErr != nil:
 		return 0, errors.Join(err, readErr)
-	case entry.Revision() == revision:
+	case now == 0, now == revision:
 		return 0, err
-	case sameJSON(entry.Value(), data):
-		return entry.Revision(), nil
+	case sameJSON(there, data):
+		return now, nil
 	}
 	return 0, fmt.Errorf("%w: %w", errMoved, err)
 }

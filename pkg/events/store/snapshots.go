@@ -1,10 +1,10 @@
 package store
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -12,9 +12,13 @@ import (
 )
 
 // Snapshots is the disposable cache of folded state: named blobs of any size, each replaced as a whole. Whoever loses it folds the log again.
+//
+// Blobs are written by the client library and read here, piece by piece. The library's own reader is a consumer of the pieces, which waits until its deadline for pieces that another process replaced
+// after it had read the description.
 type Snapshots struct {
 	bucket jetstream.ObjectStore
 	stream jetstream.Stream // what the bucket is made of
+	pieces *asker           // of the same stream
 	name   string
 }
 
@@ -31,7 +35,7 @@ func NewSnapshots(ctx context.Context, js jetstream.JetStream, bucket string) (*
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots %s: %w", bucket, err)
 	}
-	return &Snapshots{bucket: opened, stream: stream, name: bucket}, nil
+	return &Snapshots{bucket: opened, stream: stream, pieces: newAsker(js, "OBJ_"+bucket), name: bucket}, nil
 }
 
 // Put stores a blob under the name. A reader sees the blob before or this one, never a mixture.
@@ -50,7 +54,7 @@ func (s *Snapshots) Get(ctx context.Context, name string) ([]byte, error) {
 	defer cancel()
 	data, err := s.get(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("get snapshot %s/%s: %w", s.name, name, missing(err))
+		return nil, fmt.Errorf("get snapshot %s/%s: %w", s.name, name, err)
 	}
 	return data, nil
 }
@@ -59,15 +63,15 @@ func (s *Snapshots) Get(ctx context.Context, name string) ([]byte, error) {
 func (s *Snapshots) Delete(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
-	info, err := s.bucket.GetInfo(ctx, name)
-	if errors.Is(err, jetstream.ErrObjectNotFound) {
+	info, err := s.describe(ctx, name)
+	if notFound(err) {
 		return nil
 	}
 	if err == nil { // the description first: a blob without one is not there
-		err = s.stream.Purge(ctx, jetstream.WithPurgeSubject("$O."+s.name+".M."+base64.URLEncoding.EncodeToString([]byte(name)))) // NATS ADR-20, as below
+		err = s.stream.Purge(ctx, jetstream.WithPurgeSubject(s.descriptionOf(name)))
 	}
 	if err == nil {
-		err = s.stream.Purge(ctx, jetstream.WithPurgeSubject("$O."+s.name+".C."+info.NUID))
+		err = s.stream.Purge(ctx, jetstream.WithPurgeSubject(s.piecesOf(info)))
 	}
 	if err != nil {
 		return fmt.Errorf("delete snapshot %s/%s: %w", s.name, name, err)
@@ -75,52 +79,68 @@ func (s *Snapshots) Delete(ctx context.Context, name string) error {
 	return nil
 }
 
-func (s *Snapshots) get(ctx context.Context, name string) ([]byte, error) {
-	info, err := s.bucket.GetInfo(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.complete(ctx, info); err != nil {
-		return nil, err
-	}
-	object, err := s.bucket.Get(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = object.Close() }() // read only
-	data := bytes.NewBuffer(make([]byte, 0, info.Size+bytes.MinRead))
-	if _, err := data.ReadFrom(object); err != nil {
-		return nil, err
-	}
-	return data.Bytes(), nil
+// The subjects of an object store's messages (NATS ADR-20).
+func (s *Snapshots) descriptionOf(name string) string {
+	return "$O." + s.name + ".M." + base64.URLEncoding.EncodeToString([]byte(name))
 }
 
-// errIncomplete: the bucket holds fewer pieces than the blob had.
-var errIncomplete = errors.New("pieces are missing")
-
-// complete counts the blob's pieces: the client waits until its deadline for the first piece where there is none.
-func (s *Snapshots) complete(ctx context.Context, info *jetstream.ObjectInfo) error {
-	if info.Chunks == 0 {
-		return nil
-	}
-	subject := "$O." + s.name + ".C." + info.NUID // part of the object store's format (NATS ADR-20)
-	now, err := s.stream.Info(ctx, jetstream.WithSubjectFilter(subject))
-	if err != nil {
-		return fmt.Errorf("count pieces: %w", err)
-	}
-	if stored := now.State.Subjects[subject]; stored != uint64(info.Chunks) {
-		return fmt.Errorf("%w: %d of %d are stored", errIncomplete, stored, info.Chunks)
-	}
-	return nil
+func (s *Snapshots) piecesOf(info jetstream.ObjectInfo) string {
+	return "$O." + s.name + ".C." + info.NUID
 }
 
-// missing says of the errors that tell of a blob which is absent or damaged that they are [ErrNotFound].
-func missing(err error) error {
+// describe reads a blob's description, as the leader knows it. Wraps [ErrNotFound].
+func (s *Snapshots) describe(ctx context.Context, name string) (jetstream.ObjectInfo, error) {
+	var info jetstream.ObjectInfo
+	m, err := s.pieces.getFromLeader(ctx, getRequest{LastBySubject: s.descriptionOf(name)})
 	switch {
-	case errors.Is(err, jetstream.ErrObjectNotFound), errors.Is(err, jetstream.ErrNoObjectsFound),
-		errors.Is(err, jetstream.ErrDigestMismatch), errors.Is(err, jetstream.ErrBadObjectMeta), errors.Is(err, jetstream.ErrInvalidDigestFormat),
-		errors.Is(err, errIncomplete):
-		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	case notFound(err):
+		return info, ErrNotFound
+	case err != nil:
+		return info, err
 	}
-	return err
+	if err := json.Unmarshal(m.Data, &info); err != nil {
+		return info, fmt.Errorf("%w: its description: %w", ErrNotFound, err)
+	}
+	if info.Deleted || info.NUID == "" {
+		return info, fmt.Errorf("%w: it is deleted", ErrNotFound)
+	}
+	return info, nil
 }
+
+// get reads a blob. One that is replaced meanwhile loses its pieces: then the new one is read.
+func (s *Snapshots) get(ctx context.Context, name string) ([]byte, error) {
+	info, err := s.describe(ctx, name)
+	for err == nil {
+		data, broken := s.assemble(ctx, info)
+		if !notFound(broken) {
+			return data, broken
+		}
+		before := info.NUID
+		if info, err = s.describe(ctx, name); err == nil && info.NUID == before {
+			return nil, broken
+		}
+	}
+	return nil, err
+}
+
+// assemble reads all pieces of a blob. Wraps [ErrNotFound] where they are not what the description says.
+func (s *Snapshots) assemble(ctx context.Context, info jetstream.ObjectInfo) ([]byte, error) {
+	data := make([]byte, 0, min(info.Size, maxAllocated))
+	next := uint64(1)
+	for i := range info.Chunks {
+		m, err := s.pieces.oneMessage(ctx, getRequest{Sequence: next, NextBySubject: s.piecesOf(info)})
+		if err != nil {
+			return nil, fmt.Errorf("piece %d of %d: %w", i+1, info.Chunks, err)
+		}
+		data = append(data, m.Data...)
+		next = m.Sequence + 1
+	}
+	sum := sha256.Sum256(data)
+	if digest := "SHA-256=" + base64.URLEncoding.EncodeToString(sum[:]); digest != info.Digest {
+		return nil, fmt.Errorf("%w: its digest is %s, not %s", ErrNotFound, digest, info.Digest)
+	}
+	return data, nil
+}
+
+// maxAllocated bytes are set aside for a blob at once; more only as its pieces come, whatever its description says.
+const maxAllocated = 64 << 20

@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -18,13 +20,17 @@ const bucket = "CACHE"
 func openSnapshots(t *testing.T) (*store.Snapshots, jetstream.JetStream) {
 	t.Helper()
 	server := eventstest.Start(t)
+	return newSnapshots(t, server), server.JetStream()
+}
+
+func newSnapshots(t *testing.T, server *eventstest.Server) *store.Snapshots {
+	t.Helper()
 	server.Apply(events.Topology{Buckets: []events.Bucket{{Name: bucket, Objects: true}}})
-	js := server.JetStream()
-	s, err := store.NewSnapshots(testContext(t), js, bucket)
+	s, err := store.NewSnapshots(testContext(t), server.JetStream(), bucket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, js
+	return s
 }
 
 func TestSnapshots(t *testing.T) {
@@ -108,6 +114,47 @@ func TestDamagedSnapshotIsNotThere(t *testing.T) {
 			if got, err := s.Get(ctx, "orders"); err != nil || string(got) != "new" {
 				t.Errorf("after it was put again: %q, %v", got, err)
 			}
+		})
+	}
+}
+
+// A blob may be replaced or removed while it is read. The reader then gets the new one whole, or hears at once that there is none; it never waits for pieces that are gone.
+func TestSnapshotThatIsReplacedWhileItIsRead(t *testing.T) {
+	t.Parallel()
+	for name, server := range clusters {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSnapshots(t, server(t))
+			ctx, stop := context.WithCancel(testContext(t))
+			var writer sync.WaitGroup
+			writer.Go(func() {
+				for n := byte(0); ctx.Err() == nil; n++ {
+					err := s.Put(ctx, "orders", bytes.Repeat([]byte{n}, 300<<10))
+					if err == nil && n%2 == 1 {
+						err = s.Delete(ctx, "orders")
+					}
+					if err != nil && ctx.Err() == nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+			for read := 0; read < 100 && !t.Failed(); {
+				limited, cancel := context.WithTimeout(ctx, waitLimit)
+				data, err := s.Get(limited, "orders")
+				cancel()
+				switch {
+				case errors.Is(err, store.ErrNotFound):
+				case err != nil:
+					t.Error(err)
+				case len(data) != 300<<10 || !bytes.Equal(data, bytes.Repeat(data[:1], len(data))):
+					t.Errorf("%d bytes that are not one blob's", len(data))
+				default:
+					read++
+				}
+			}
+			stop()
+			writer.Wait()
 		})
 	}
 }

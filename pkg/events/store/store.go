@@ -2,10 +2,8 @@ package store
 
 import (
 	"log/slog"
-	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
@@ -29,17 +27,13 @@ type Write struct {
 
 // Store reads and appends one stream. It is safe for use by many goroutines and holds nothing that must be closed.
 type Store struct {
+	asker
 	js       jetstream.JetStream
-	nc       *nats.Conn
-	stream   string
-	prefix   string // of the JetStream API, "$JS.API." by default
 	encoder  *bus.Encoder
 	registry *events.Registry // of the encoder
 	log      *slog.Logger
 	spans    bus.PublishSpans
 	metrics  metrics
-	pace     pace
-	single   atomic.Pointer[oneServer]
 }
 
 // pace is how long the store waits, and how often it tries. Tests shorten it.
@@ -65,8 +59,8 @@ func defaultPace() pace {
 func New(js jetstream.JetStream, stream string, encoder *bus.Encoder, telemetry bus.Telemetry) *Store {
 	telemetry = telemetry.OrNothing()
 	return &Store{
-		js: js, nc: js.Conn(), stream: stream, prefix: apiPrefix(js), encoder: encoder, registry: encoder.Registry(),
-		log: telemetry.Logger, spans: bus.NewPublishSpans(telemetry), metrics: newMetrics(telemetry, stream), pace: defaultPace(),
+		asker: asker{nc: js.Conn(), stream: stream, prefix: apiPrefix(js), pace: defaultPace()}, js: js, encoder: encoder, registry: encoder.Registry(),
+		log: telemetry.Logger, spans: bus.NewPublishSpans(telemetry), metrics: newMetrics(telemetry, stream),
 	}
 }
 
