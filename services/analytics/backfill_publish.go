@@ -40,7 +40,7 @@ func (b *backfill) publish(ctx context.Context, t *task, results []window.Result
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("publish results: %w", err)
 	}
-	if err := b.publisher.alerts(ctx, names, all); err != nil {
+	if err := b.publisher.sendAlerts(ctx, names, all).settle(ctx); err != nil {
 		return fmt.Errorf("publish alerts: %w", err)
 	}
 	return nil

@@ -327,7 +327,7 @@ func TestBackfillStaysAtop(t *testing.T) {
 	got, n := s.results()
 	in.stop()
 	again := newPublisher(s.js, s.encoder, s.subjects, b.plan, func() error { return nil })
-	if err := again.results(t.Context(), namesOf(&rec), rec.Outputs.Results); err != nil {
+	if err := again.sendResults(t.Context(), namesOf(&rec), rec.Outputs.Results).settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	now, m := s.results()

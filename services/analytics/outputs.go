@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
@@ -20,6 +19,8 @@ import (
 //     one that came out earlier, and only if nobody came in between;
 //   - a late event expects the last sequence of LATE. Who commits is fenced, so what comes at which place of LATE hangs on the log alone;
 //   - an alert expects that there is none about its window.
+//
+// All of it is on its way at once: none of the three waits for another one.
 type publisher struct {
 	js       jetstream.JetStream
 	encoder  *bus.Encoder
@@ -69,20 +70,25 @@ func (p *publisher) publish(ctx context.Context, rec *record) (lateSeq uint64, e
 	defer cancel()
 	ctx, span := p.spans.Derived(ctx, events.StreamWindows, n)
 	defer func() { p.spans.End(span, err, "publish") }()
-	if err := p.results(ctx, names, rec.Outputs.Results); err != nil {
-		return 0, fmt.Errorf("publish results: %w", err)
+	results := p.sendResults(ctx, names, rec.Outputs.Results)
+	if results.err != nil {
+		return 0, during("results", results.settle(ctx))
 	}
-	if err := p.half(); err != nil {
+	alerts := p.sendAlerts(ctx, names, rec.Outputs.Results)
+	lates := p.sendLates(ctx, names, rec.Outputs.Late, rec.LateBefore)
+	err = errors.Join(during("results", results.settle(ctx)), during("alerts", alerts.settle(ctx)))
+	lateSeq, lateErr := lates.settle(ctx)
+	if err := errors.Join(err, during("late events", lateErr)); err != nil {
 		return 0, err
 	}
-	if err := p.alerts(ctx, names, rec.Outputs.Results); err != nil {
-		return 0, fmt.Errorf("publish alerts: %w", err)
-	}
-	lateSeq, err = p.late(ctx, names, rec.Outputs.Late, rec.LateBefore)
-	if err != nil {
-		return 0, fmt.Errorf("publish late events: %w", err)
-	}
 	return lateSeq, nil
+}
+
+func during(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("publish %s: %w", what, err)
 }
 
 // sent is one message on its way.
@@ -121,6 +127,7 @@ type chain struct {
 	query, subject string
 	results        []*result
 	events         []events.Event // of the results; made when they are about to be sent
+	last           uint64         // the sequence of the last message that is stored of it
 }
 
 func (p *publisher) chains(names []string, results []result) []*chain {
@@ -157,7 +164,7 @@ func (p *publisher) guess(c *chain) (last uint64, ok bool) {
 	out, known := p.last[c.subject]
 	first := c.results[0]
 	switch {
-	case len(c.results) > 1, !known && first.Revision > 1:
+	case !known && first.Revision > 1:
 		return 0, false
 	case known && first.Sequence <= out.cause: // the last: once more
 		return 0, false
@@ -165,74 +172,13 @@ func (p *publisher) guess(c *chain) (last uint64, ok bool) {
 	return out.sequence, true
 }
 
-// results stores the results of windows. Where what is there before is known, or can be guessed, all are on their way at once, since each has a subject of its
-// own: the broker stores the first while the second is encoded. For the others, and where the guess was wrong, it is asked first.
-func (p *publisher) results(ctx context.Context, names []string, results []result) error {
-	var slow []*chain
-	flying := make([]sent, 0, len(results))
-	owners := make([]*chain, 0, len(results))
-	for _, c := range p.chains(names, results) {
-		last, ok := p.guess(c)
-		if !ok {
-			slow = append(slow, c)
-			continue
-		}
-		s, err := p.first(ctx, c, last)
-		if err != nil {
-			return errors.Join(err, p.settle(ctx, flying, owners, nil))
-		}
-		flying, owners = append(flying, s), append(owners, c)
-	}
-	return p.settle(ctx, flying, owners, slow)
-}
-
-func (p *publisher) first(ctx context.Context, c *chain, expect uint64) (sent, error) {
-	if err := c.encode(); err != nil {
-		return sent{}, err
-	}
-	return p.send(ctx, c.subject, c.events[0], jetstream.WithExpectLastSequencePerSubject(expect))
-}
-
-// settle waits for what is on its way, and stores the rest one after the other.
-func (p *publisher) settle(ctx context.Context, flying []sent, owners, slow []*chain) error {
-	var errs []error
-	for i := range flying {
-		ack, err := flying[i].wait(ctx)
-		switch {
-		case err == nil:
-			p.remember(owners[i], ack.Sequence)
-		case isConflict(err):
-			slow = append(slow, owners[i])
-		default:
-			errs = append(errs, err)
-		}
-	}
-	if len(errs) > 0 || len(slow) == 0 {
-		return errors.Join(errs...)
-	}
-	ends := make([]uint64, len(slow))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(asksAtOnce)
-	for i, c := range slow {
-		g.Go(func() (err error) {
-			ends[i], err = p.store(ctx, c)
-			return err
-		})
-	}
-	err := g.Wait()
-	for i, c := range slow {
-		p.remember(c, ends[i])
-	}
-	return err
-}
-
 // remember notes the last message of a subject whose window may come out again.
-func (p *publisher) remember(c *chain, sequence uint64) {
+func (p *publisher) remember(c *chain) {
 	if len(p.last) >= mostRemembered {
 		clear(p.last)
 	}
-	if sequence > 0 {
-		p.last[c.subject] = lastOut{sequence: sequence, cause: c.results[len(c.results)-1].Sequence}
+	if c.last > 0 {
+		p.last[c.subject] = lastOut{sequence: c.last, cause: c.results[len(c.results)-1].Sequence}
 	}
 }
 
@@ -311,32 +257,4 @@ func resultIn(m *logMessage) (storedResult, error) {
 	}
 	w, err := events.Payload[events.WindowResult](&ev)
 	return storedResult{w, ev.ID}, err
-}
-
-// alerts raises those of the queries that have one. Whichever revision of a window is the first to come out raises it; there is one.
-func (p *publisher) alerts(ctx context.Context, names []string, results []result) error {
-	var flying []sent
-	for i := range results {
-		r := &results[i]
-		q := p.plan.find(names[r.Query])
-		if q == nil || q.Alert == nil || r.Timing == "retract" {
-			continue
-		}
-		ev, err := r.alert(q)
-		if err != nil {
-			return err
-		}
-		s, err := p.send(ctx, p.subjects.Alert(q.Alert.Name, r.Key, r.Start), ev, jetstream.WithExpectLastSequencePerSubject(0))
-		if err != nil {
-			return err
-		}
-		flying = append(flying, s)
-	}
-	var errs []error
-	for i := range flying {
-		if _, err := flying[i].wait(ctx); err != nil && !isConflict(err) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
 }
