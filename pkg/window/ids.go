@@ -97,15 +97,37 @@ func (m *memory) forget(ids []id) {
 	}
 }
 
-// groups are the ids that are remembered, by the time until when, in no order.
-func (m *memory) groups() map[int64][]id {
-	groups := make(map[int64][]id)
+// copy is what is remembered, in no order.
+func (m *memory) copy() []remembered {
+	n := 0
+	for i := range m.shards {
+		n += m.shards[i].used
+	}
+	all := make([]remembered, 0, n)
+	gone := m.line.gone
 	for i := range m.shards {
 		for _, r := range m.shards[i].slots {
-			if !r.empty() && r.until > m.line.gone {
-				groups[r.until] = append(groups[r.until], r.id)
+			if !r.empty() && r.until > gone {
+				all = append(all, r)
 			}
 		}
+	}
+	return all
+}
+
+// groupIDs are ids by the time until when they are remembered, in no order.
+func groupIDs(all []remembered) map[int64][]id {
+	counts := make(map[int64]int)
+	for i := range all {
+		counts[all[i].until]++
+	}
+	groups := make(map[int64][]id, len(counts))
+	for until, n := range counts {
+		groups[until] = make([]id, 0, n)
+	}
+	for i := range all {
+		until := all[i].until
+		groups[until] = append(groups[until], all[i].id)
 	}
 	return groups
 }

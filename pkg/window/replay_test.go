@@ -71,6 +71,27 @@ func TestReplayGivesTheSameBytes(t *testing.T) {
 	})
 }
 
+// What was frozen is written as it was then, whatever comes meanwhile.
+func TestFrozenStateStaysAsItWas(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := anySpec(t)
+		log := anyLog(t, s, false)
+		e := newEngine(t, s.cfg)
+		at := rapid.IntRange(0, len(log)).Draw(t, "at")
+		for _, in := range log[:at] {
+			apply(e, in)
+		}
+		want, write := e.Snapshot(), e.Freeze()
+		for _, in := range log[at:] {
+			apply(e, in)
+		}
+		if !bytes.Equal(write(), want) {
+			t.Fatal("it has changed")
+		}
+	})
+}
+
 // Equal states give equal bytes, in whatever order they came about.
 func TestSnapshotDependsOnStateAlone(t *testing.T) {
 	t.Parallel()

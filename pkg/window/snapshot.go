@@ -47,7 +47,11 @@ func (e *Engine) Size() int {
 //	keys { key tombstone sessions { start length revision count value ids { 16 bytes } } }
 //
 // All is in the order of time, keys and ids in the order of their bytes.
-func (e *Engine) Snapshot() []byte {
+func (e *Engine) Snapshot() []byte { return e.Freeze()() }
+
+// Freeze is [Engine.Snapshot] for who has little time: it only copies what would change. The function that it returns writes the snapshot, in any goroutine and while the engine goes on. It is
+// called once at most.
+func (e *Engine) Freeze() (write func() []byte) {
 	b := make([]byte, 0, e.Size()+checksumSize)
 	b = append(b, snapshotMagic...)
 	b = append(b, snapshotVersion)
@@ -59,9 +63,16 @@ func (e *Engine) Snapshot() []byte {
 	}
 	if e.sessions != nil {
 		b = e.sessions.append(b)
-	} else {
-		b = e.aligned.append(b)
+		return func() []byte { return appendChecksum(b) }
 	}
+	b = e.aligned.appendSlices(b)
+	ids, revised := e.ids.copy(), e.aligned.appendRevised(nil)
+	return func() []byte {
+		return appendChecksum(append(appendRemembered(b, ids), revised...))
+	}
+}
+
+func appendChecksum(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
@@ -88,9 +99,9 @@ func appendIDs(b []byte, ids []id) []byte {
 	return b
 }
 
-// append writes what is remembered, by the time until when.
-func (m *memory) append(b []byte) []byte {
-	groups := m.groups()
+// appendRemembered writes ids by the time until when they are remembered.
+func appendRemembered(b []byte, all []remembered) []byte {
+	groups := groupIDs(all)
 	b = binary.AppendUvarint(b, uint64(len(groups)))
 	for _, until := range slices.Sorted(maps.Keys(groups)) {
 		b = appendIDs(binary.AppendVarint(b, until), groups[until])
@@ -119,7 +130,7 @@ func (c *cell) append(b []byte) []byte {
 	return appendText(b, c.value.Append(buf[:0]))
 }
 
-func (a *aligned) append(b []byte) []byte {
+func (a *aligned) appendSlices(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(a.slices)))
 	for _, s := range a.slices {
 		b = appendWindow(b, s.Window)
@@ -128,7 +139,10 @@ func (a *aligned) append(b []byte) []byte {
 			b = s.cells[key].append(appendText(b, key))
 		}
 	}
-	b = a.ids.append(b)
+	return b
+}
+
+func (a *aligned) appendRevised(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(a.revised)))
 	for _, r := range a.revised {
 		b = appendWindow(b, r.Window)

@@ -14,7 +14,8 @@ import (
 )
 
 // draft is a base in the making. Writing one at once would hold up the results that come out meanwhile, for tens of milliseconds at a state of some megabytes. So each step does a
-// little of it, behind its results: it takes one query, or sends one part and does not wait for the answer. When the broker has all parts, the next record names them.
+// little of it, behind its results: it takes a copy of one query, which is written beside the steps, or sends one part and does not wait for the answer. When the broker has all parts, the
+// next record names them.
 //
 // So the queries are taken at different sequences, which is no harm: a snapshot says for each how far it has read, and whoever goes on from it reads the log from where the first was taken,
 // and lets each query pass over what it has. A record names a base only when it is not before any of them.
@@ -23,8 +24,9 @@ type draft struct {
 	stored   time.Time
 	movedAt  time.Time
 
-	data    []byte
-	queries int // that are in data
+	queries int         // that are taken
+	written chan []byte // gets what they come to
+	data    []byte      // that; nil: it is not all written yet
 	rest    []byte
 	digest  hash.Hash
 	sent    []sent
@@ -32,7 +34,9 @@ type draft struct {
 }
 
 func newDraft(s *state, now time.Time) *draft {
-	return &draft{sequence: s.sequence, stored: s.stored, movedAt: now, data: s.appendHeader(make([]byte, 0, s.size())), digest: sha256.New()}
+	d := &draft{sequence: s.sequence, stored: s.stored, movedAt: now, written: make(chan []byte, 1), digest: sha256.New()}
+	d.written <- s.appendHeader(make([]byte, 0, s.size()))
+	return d
 }
 
 // draftTimeout is how long a draft may stand still: the answer to a part may be lost.
@@ -43,7 +47,19 @@ var errDraftLost = errors.New("a part has no answer")
 // advance does a little, and reports whether all is stored. half is called when some of it is.
 func (d *draft) advance(s *state, j *journal, now time.Time, half func() error) (done bool, err error) {
 	if d.queries < len(s.running) {
-		return false, d.take(s)
+		d.take(s)
+		return false, nil
+	}
+	if d.data == nil {
+		select {
+		case d.data = <-d.written:
+			d.rest, d.movedAt = d.data, now
+		default:
+			return false, nil
+		}
+		if len(d.data) > maxParts*partSize {
+			return false, errTooLarge
+		}
 	}
 	if err := d.settle(half); err != nil {
 		return false, err
@@ -60,15 +76,11 @@ func (d *draft) advance(s *state, j *journal, now time.Time, half func() error) 
 	return false, nil
 }
 
-// take takes the next query.
-func (d *draft) take(s *state) error {
-	d.data = s.running[d.queries].append(d.data)
-	d.queries++
-	if len(d.data) > maxParts*partSize {
-		return errTooLarge
-	}
-	d.rest = d.data
-	return nil
+// take takes the next query. It is written behind those before it, by a goroutine that ends by itself.
+func (d *draft) take(s *state) {
+	write, before, written := s.running[d.queries].freeze(), d.written, make(chan []byte, 1)
+	d.queries, d.written = d.queries+1, written
+	go func() { written <- write(<-before) }()
 }
 
 // send gives the next part to the broker.

@@ -84,7 +84,7 @@ func (f *flight) ask(ctx context.Context, c *chain) {
 // settle waits for what is on its way, and for what has to follow it. Whatever it returns, nothing is on its way any more then, but for what ctx has ended for.
 func (f *flight) settle(ctx context.Context) error {
 	errs := []error{f.err}
-	for i := 0; i < len(f.sent); i++ { // it grows
+	for i := 0; i < len(f.sent); i++ { //nolint:intrange // it grows
 		l := f.sent[i]
 		ack, err := l.wait(ctx)
 		switch {

@@ -45,18 +45,24 @@ func (s *state) appendHeader(b []byte) []byte {
 	return binary.AppendUvarint(b, uint64(len(s.running)))
 }
 
-func (r *running) append(b []byte) []byte {
-	b = appendBytes(b, []byte(r.Name))
-	b = binary.AppendUvarint(b, r.sequence)
-	b = binary.AppendUvarint(b, r.unreadable)
-	b = binary.AppendUvarint(b, r.cut)
-	b = appendBytes(b, r.engine.Snapshot())
+func (r *running) append(b []byte) []byte { return r.freeze()(b) }
+
+// freeze copies what would change. The function that it returns appends it, in any goroutine.
+func (r *running) freeze() (write func([]byte) []byte) {
+	head := appendBytes(nil, []byte(r.Name))
+	head = binary.AppendUvarint(head, r.sequence)
+	head = binary.AppendUvarint(head, r.unreadable)
+	head = binary.AppendUvarint(head, r.cut)
+	engine := r.engine.Freeze()
 	var held []byte
 	if len(r.held) > 0 {
 		held, _ = json.Marshal(r.held) // numbers and texts: it does not fail
 	}
-	b = appendBytes(b, held)
-	return appendBytes(b, r.lateness.Snapshot())
+	tail := appendBytes(appendBytes(nil, held), r.lateness.Snapshot())
+	return func(b []byte) []byte {
+		b = appendBytes(append(b, head...), engine())
+		return append(b, tail...)
+	}
 }
 
 func appendBytes(b, v []byte) []byte {
