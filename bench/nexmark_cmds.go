@@ -72,8 +72,11 @@ func (c *latencyRun) Run(b *bench) error {
 func (f *figures) report(b *bench, file string) error {
 	b.say("| %s | %.0f | %.2f ms | %.2f ms | %.2f ms | %.2f ms | %.1f / %.1f / %.1f µs | %.0f / %.0f MiB | %.1f ms |", f.Mode, f.Rate, f.P50, f.P99, f.P999, f.Max,
 		f.CPU, f.CPUBroker, f.CPUSender, f.Memory, f.Broker, f.SlipP99)
-	if len(f.ByQuery) > 2 {
+	if len(f.ByQuery) > 3 {
 		b.say("%s", f.byQuery())
+	}
+	if f.Most > many {
+		b.say("| without windows of more than %d results; the largest has %d | | %.2f ms | %.2f ms | %.2f ms | %.2f ms | | | |", many, f.Most, f.Few[0], f.Few[1], f.Few[2], f.Few[3])
 	}
 	return f.save(file)
 }
@@ -82,7 +85,7 @@ func (f *figures) report(b *bench, file string) error {
 func (f *figures) byQuery() string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(f.ByQuery)) {
-		if name != all {
+		if name != all && name != few {
 			parts = append(parts, fmt.Sprintf("%s %.1f and %.1f ms", name, f.ByQuery[name][0], f.ByQuery[name][1]))
 		}
 	}

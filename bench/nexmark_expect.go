@@ -74,27 +74,50 @@ func (x *expectation) check(ctx context.Context, c *client, o *outcome, stamps [
 }
 
 // emission is how long after the message that made it so each window came out first, by query.
-func (x *expectation) emission(o *outcome, stamps []stampOf, due func(place int) time.Time) map[string]latencies {
-	emission := map[string]latencies{all: newLatencies()}
+func (x *expectation) emission(o *outcome, stamps []stampOf, due func(place int) time.Time) emissions {
+	e := emissions{by: map[string]latencies{all: newLatencies(), few: newLatencies()}}
 	for _, q := range x.queries {
-		emission[q.Name] = newLatencies()
+		e.by[q.Name] = newLatencies()
+		together := make(map[int][]time.Duration) // by the message that made them come out
 		for at, s := range o.first[q.Name] {
 			place, known := x.first[q.Name][at]
 			if q.StoreTime {
 				place, known = placeOf(stamps, s.sequence)
 			}
 			if known && place >= len(x.log)*warmUp/100 && place < x.cfg.Closing(x.log) {
-				took := s.at.Sub(due(place))
-				emission[all].note(took)
-				emission[q.Name].note(took)
+				together[place] = append(together[place], s.at.Sub(due(place)))
 			}
 		}
+		for _, results := range together {
+			e.note(q.Name, results)
+		}
 	}
-	return emission
+	return e
 }
 
-// all are the results of all queries together.
-const all = "all"
+// emissions are the latencies by query, and of all together.
+type emissions struct {
+	by   map[string]latencies
+	most int // results of one query that came out at one message
+}
+
+// all are the results of all queries together; few are those of them that did not come out together with many.
+const (
+	all  = "all"
+	few  = "few"
+	many = 100 // results of a query at one message: publishing them is what takes the time
+)
+
+func (e *emissions) note(query string, together []time.Duration) {
+	e.most = max(e.most, len(together))
+	for _, took := range together {
+		e.by[all].note(took)
+		e.by[query].note(took)
+		if len(together) <= many {
+			e.by[few].note(took)
+		}
+	}
+}
 
 // warmUp is the share of a run, in percent, whose results are not measured. In it the silent partition is found out to be silent, which takes the time that it takes. What
 // the last messages of the log make come out is not measured either: they end all windows at once.

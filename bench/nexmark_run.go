@@ -57,6 +57,8 @@ type figures struct {
 	Backlog   []int                 `json:"backlog"` // on its way, each quarter of a second
 	PerSecond float64               `json:"per_second"`
 	ByQuery   map[string][2]float64 `json:"by_query"` // p50 and p99 in milliseconds
+	Few       [4]float64            `json:"few_ms"`   // p50, p99, p99.9 and highest of results that did not come out together with many
+	Most      int                   `json:"most"`     // results that came out together
 }
 
 func (r *nexmarkRun) open() (err error) {
@@ -259,9 +261,14 @@ func (r *nexmarkRun) finish(f *figures) error {
 	}
 	emission := r.x.emission(o, stamps, r.due)
 	f.Results = r.results.count()
-	f.P50, f.P99, f.P999, f.Max = emission[all].quantile(50), emission[all].quantile(99), emission[all].quantile(99.9), emission[all].quantile(100)
+	quantiles := func(l latencies) [4]float64 {
+		return [4]float64{l.quantile(50), l.quantile(99), l.quantile(99.9), l.quantile(100)}
+	}
+	total := quantiles(emission.by[all])
+	f.P50, f.P99, f.P999, f.Max = total[0], total[1], total[2], total[3]
+	f.Few, f.Most = quantiles(emission.by[few]), emission.most
 	f.ByQuery = make(map[string][2]float64)
-	for name, l := range emission {
+	for name, l := range emission.by {
 		f.ByQuery[name] = [2]float64{l.quantile(50), l.quantile(99)}
 	}
 	return nil
