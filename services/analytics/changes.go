@@ -66,6 +66,13 @@ func (f *feed) leave(r *reader) {
 	delete(f.readers, r)
 }
 
+// watched says whether anybody is told.
+func (f *feed) watched() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.readers) > 0
+}
+
 // tell gives a result to all who want it.
 func (f *feed) tell(c change) {
 	f.mu.Lock()

@@ -61,6 +61,9 @@ func (f *flight) begin(ctx context.Context, c *chain, last uint64) error {
 
 // send sends the next result of a chain on top of a message.
 func (f *flight) send(ctx context.Context, l leg, last uint64) (err error) {
+	if f.publisher.own != nil {
+		f.publisher.own.note(l.events[l.next].ID)
+	}
 	l.sent, err = f.publisher.send(ctx, l.subject(), l.events[l.next], jetstream.WithExpectLastSequencePerSubject(last))
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
@@ -22,6 +23,7 @@ type index struct {
 	mu      sync.RWMutex
 	series  map[string]*series
 	maxRows int
+	own     own
 }
 
 const maxRows = 500_000
@@ -187,6 +189,9 @@ func (f *follower) caughtUp() error {
 }
 
 func (f *follower) take(m *logMessage) error {
+	if mine := f.index.own.take(m.header.Get(nats.MsgIdHdr)); mine && !f.feed.watched() {
+		return nil
+	}
 	w, err := resultIn(m)
 	if err != nil {
 		f.log.Warn("a window result can't be read: it is not listed", "error", err, "sequence", m.sequence)

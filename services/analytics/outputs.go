@@ -29,6 +29,7 @@ type publisher struct {
 	plan     *plan
 	half     func() error // called in the midst of it
 
+	own  *own               // of results that the index has; nil: it does not have them
 	last map[string]lastOut // of subjects with windows that may come out again. A guess: the broker has the last word
 }
 

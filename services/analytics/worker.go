@@ -65,6 +65,7 @@ func newWorker(js jetstream.JetStream, subjects events.Subjects, encoder *bus.En
 		fault: func(stage) error { return nil },
 	}
 	w.publisher = newPublisher(js, encoder, subjects, p, func() error { return w.fault(duringPublish) })
+	w.publisher.own = &index.own
 	w.publisher.spans = bus.NewPublishSpans(telemetry)
 	w.view = newView(p, index, w.journal)
 	return w
@@ -233,6 +234,7 @@ func (w *worker) resume(ctx context.Context) error {
 	if err := w.journal.outputs(ctx, &rec); err != nil {
 		return err
 	}
+	w.view.committed(&rec) // before it is published, as in a commit
 	if w.lateSeq, err = w.publisher.publish(ctx, &rec); err != nil {
 		return err
 	}
@@ -241,7 +243,6 @@ func (w *worker) resume(ctx context.Context) error {
 	if err := w.catchUp(ctx); err != nil {
 		return err
 	}
-	w.view.committed(&w.rec)
 	w.view.set(w.state)
 	return nil
 }
