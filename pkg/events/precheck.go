@@ -294,7 +294,11 @@ func scanString(data []byte, i int) (end int, ascii bool) {
 	}
 	ascii = true
 	for j := i + 1; j < len(data); j++ {
-		switch c := data[j]; {
+		c := data[j]
+		if c-'#' < utf8.RuneSelf-'#' && c != '\\' { // all but control characters, ' ', '!', '"', '\' and what is not ASCII: nearly every byte, in two comparisons
+			continue
+		}
+		switch {
 		case c == '"':
 			if !ascii && !utf8.Valid(data[i+1:j]) {
 				return -1, false

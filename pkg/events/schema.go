@@ -122,12 +122,12 @@ func (r *Registry) Schema(eventType string) ([]byte, bool) {
 // Validate checks the payload against the schema of the event's type. The error wraps [ErrUnknownType], [ErrUndecodable] or
 // [ErrSchema] and names each field that breaks a rule.
 func (r *Registry) Validate(e *Event) error {
+	if r.prechecks[e.Type].sure(e.Data) {
+		return nil
+	}
 	schema, ok := r.schemas[e.Type]
 	if !ok {
 		return fmt.Errorf("%w: %q", ErrUnknownType, e.Type)
-	}
-	if r.prechecks[e.Type].sure(e.Data) {
-		return nil
 	}
 	return validate(schema, e)
 }

@@ -69,43 +69,58 @@ func (r *Registry) checkStep(step Upcast) error {
 // Upcast returns the event in the newest version of its type: with that type, schema and payload, and all else as it came. An event that is the newest already,
 // or unknown, is returned as it is. The error wraps [ErrUndecodable].
 func (r *Registry) Upcast(e Event) (Event, error) {
-	if r == nil {
-		return e, nil
+	err := r.upcast(&e)
+	return e, err
+}
+
+func (r *Registry) upcast(e *Event) error {
+	if r == nil || len(r.upcasts) == 0 {
+		return nil
 	}
-	newest := e
+	eventType, schema, data := e.Type, e.DataSchema, e.Data
 	for {
-		step, older := r.upcasts[newest.Type]
+		step, older := r.upcasts[eventType]
 		if !older {
-			return newest, nil
+			e.Type, e.DataSchema, e.Data = eventType, schema, data
+			return nil
 		}
-		data, err := step.Payload(newest.Data)
-		if err != nil {
-			return e, fmt.Errorf("%w: upcast %s to %s: %w", ErrUndecodable, step.From, step.To, err)
+		var err error
+		if data, err = step.Payload(data); err != nil {
+			return fmt.Errorf("%w: upcast %s to %s: %w", ErrUndecodable, step.From, step.To, err)
 		}
-		newest.Type, newest.DataSchema, newest.Data = step.To, SchemaURI(step.To), data
+		eventType, schema = step.To, SchemaURI(step.To)
 	}
 }
 
 // Decode reads a message as [Decode] does, and upcasts. With an error, the event holds what could be read, in the version that was stored.
-func (r *Registry) Decode(h Header, data []byte) (Event, error) {
-	e, err := Decode(h, data)
-	if err != nil {
-		return e, err
+func (r *Registry) Decode(h Header, data []byte) (e Event, err error) {
+	err = r.decode(&e, h, data)
+	return e, err
+}
+
+func (r *Registry) decode(e *Event, h Header, data []byte) error {
+	if err := decode(e, h, data); err != nil {
+		return err
 	}
-	return r.Upcast(e)
+	return r.upcast(e)
 }
 
 // Read is Decode for those who must understand what they read, as consumer groups do: the error wraps [ErrUnsupportedVersion] where the event's version is newer
 // than the catalogue. A type of which no version is known is no error: it may be meant for others.
-func (r *Registry) Read(h Header, data []byte) (Event, error) {
-	e, err := r.Decode(h, data)
-	if err != nil || r == nil {
-		return e, err
+func (r *Registry) Read(h Header, data []byte) (e Event, err error) {
+	err = r.ReadInto(&e, h, data)
+	return e, err
+}
+
+// ReadInto is Read into e, which is the zero value, for those who read many events.
+func (r *Registry) ReadInto(e *Event, h Header, data []byte) error {
+	if err := r.decode(e, h, data); err != nil || r == nil {
+		return err
 	}
 	if err := r.Supports(e.Type); errors.Is(err, ErrUnsupportedVersion) {
-		return e, err
+		return err
 	}
-	return e, nil
+	return nil
 }
 
 // Newest is the version of an event type that readers see.
