@@ -19,12 +19,12 @@ type callContext struct {
 	over   bool // the call has returned
 }
 
-func newCallContext(parent context.Context, limit time.Duration, attempt int) *callContext {
-	deadline := time.Now().Add(limit)
-	if sooner, ok := parent.Deadline(); ok && sooner.Before(deadline) {
-		deadline = sooner
+// begin starts the call's time. The context is the zero value before.
+func (c *callContext) begin(parent context.Context, limit time.Duration, attempt int) {
+	c.Context, c.deadline, c.attempt = parent, time.Now().Add(limit), attempt
+	if sooner, ok := parent.Deadline(); ok && sooner.Before(c.deadline) {
+		c.deadline = sooner
 	}
-	return &callContext{Context: parent, deadline: deadline, attempt: attempt}
 }
 
 // end is what the cancel function of a context is. The handler may have kept the context.

@@ -38,7 +38,8 @@ func TestCallContext(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					parent, stop := context.WithCancelCause(context.WithValue(t.Context(), callKey{}, 7))
 					defer stop(nil)
-					call := newCallContext(parent, time.Minute, 1)
+					call := new(callContext)
+					call.begin(parent, time.Minute, 1)
 					defer call.end()
 					use(call)
 					if err := call.Err(); err != nil {
@@ -73,7 +74,8 @@ func TestCallContext(t *testing.T) {
 func TestCallContextEndsItsChildren(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		call := newCallContext(t.Context(), time.Minute, 1)
+		call := new(callContext)
+		call.begin(t.Context(), time.Minute, 1)
 		child, cancel := context.WithCancel(call)
 		defer cancel()
 		called := make(chan struct{})

@@ -65,6 +65,24 @@ type task struct {
 	arrived   time.Time       // for its span; zero where there is none
 	scheduled bool            // the broker published it, much later than its producer
 	traced    context.Context // of the last attempt's span; nil where there is none
+
+	called bool
+	first  contexts // of the first call: allocations of their own would be two more an event
+}
+
+// contexts is the memory of those of one call of a handler.
+type contexts struct {
+	carried carried
+	limited callContext
+}
+
+// contexts returns some that no call has had: a handler may keep its own.
+func (t *task) contexts() *contexts {
+	if t.called {
+		return new(contexts)
+	}
+	t.called = true
+	return &t.first
 }
 
 const sourceHeader = "Nats-Stream-Source"
@@ -73,7 +91,7 @@ const sourceHeader = "Nats-Stream-Source"
 func newTask(registry *events.Registry, m *nats.Msg, seq sequences, stream string, partition int) *task {
 	t := &task{msg: m, seq: seq}
 	d := &t.delivery
-	d.Event, d.Err = registry.Read(events.Header(m.Header), m.Data)
+	d.Err = registry.ReadInto(&d.Event, events.Header(m.Header), m.Data)
 	d.Stream, d.Subject, d.Sequence, d.StoredAt, d.Partition = stream, m.Subject, seq.stream, seq.stored, partition
 	d.OriginStream, d.OriginSequence = stream, seq.stream
 	if source := m.Header[sourceHeader]; len(source) > 0 {

@@ -168,26 +168,18 @@ func NewGroup(cfg GroupConfig, deps Deps) (*Group, error) {
 		deps.Quarantine = NewQuarantine()
 	}
 	for n := range cfg.Group.Partitions {
-		p, err := newPartition(cfg, deps, t, g, n)
-		if err != nil {
-			return nil, fmt.Errorf("consumer group %q: partition %d: %w", cfg.Group.Name, n, err)
-		}
-		g.partitions = append(g.partitions, p)
+		g.partitions = append(g.partitions, newPartition(cfg, deps, t, g, n))
 	}
 	return g, nil
 }
 
-func newPartition(cfg GroupConfig, deps Deps, t Telemetry, of *Group, n int) (*partition, error) {
+func newPartition(cfg GroupConfig, deps Deps, t Telemetry, of *Group, n int) *partition {
 	m := of.membership.metrics
-	gate, err := newGate()
-	if err != nil {
-		return nil, err
-	}
 	p := &partition{
 		group: cfg.Group, number: n, template: groupTemplate(cfg.Group), metrics: m, tracing: newTracing(t), registry: deps.Encoder.Registry(),
 		who: newIdentity(cfg.Handler, of.membership.name), breaker: of.breaker, jobs: of.jobs, quarantine: deps.Quarantine,
 		handler: cfg.Handler, timeout: cfg.Timeout, retries: cfg.Retries, inPlace: cfg.InPlace, drainTime: cfg.Drain,
-		window: newWindow(cfg.Ahead), gate: gate, redone: make(map[uint64]struct{}),
+		window: newWindow(cfg.Ahead), gate: newGate(), redone: make(map[uint64]struct{}),
 	}
 	if !cfg.Unchecked {
 		p.schemas = p.registry
@@ -196,10 +188,11 @@ func newPartition(cfg GroupConfig, deps Deps, t Telemetry, of *Group, n int) (*p
 	p.reader = newReader(of.membership, n, t.Logger, min(cfg.Ahead, maxAsk), p)
 	p.log = p.reader.log
 	p.lanes = newLanes(cfg.Lanes, p.run)
-	return p, nil
+	return p
 }
 
-const maxAsk = 256 // messages asked for at once
+// maxAsk is how many messages are asked for at once. With fewer, nats-server often has delivered all of them before the next request is there, and sleeps.
+const maxAsk = 1024
 
 func newReader(members *membership, n int, log *slog.Logger, most int, w work) *reader {
 	g := members.group

@@ -38,10 +38,17 @@ func newLanes(limit int, run func(*task) bool) *lanes {
 	return &lanes{limit: limit, run: run, keys: make(map[string]*keyQueue)}
 }
 
-// add puts a task behind those of its key. It does not block.
-func (l *lanes) add(t *task) {
+// add puts tasks behind those of their keys, in their order. It does not block.
+func (l *lanes) add(ts ...*task) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, t := range ts {
+		l.queue(t)
+	}
+	l.start()
+}
+
+func (l *lanes) queue(t *task) {
 	q, busy := l.keys[t.key]
 	if !busy {
 		q = l.newQueue(t.key)
@@ -49,7 +56,6 @@ func (l *lanes) add(t *task) {
 		l.ready.push(q)
 	}
 	q.tasks.push(t)
-	l.start()
 }
 
 // start starts a lane where a key waits for one and none is about to take it.

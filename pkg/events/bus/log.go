@@ -116,10 +116,7 @@ func NewLog(cfg LogConfig, deps Deps) (*Log, error) {
 	l.members = newMembership(deps.JS, cfg.Group, t.Logger, m)
 	l.reader = newReader(l.members, 0, t.Logger, cfg.MaxBatch, l)
 	l.log = l.reader.log
-	l.clerk, err = newClerk(l, deps, m)
-	if err != nil {
-		return nil, fmt.Errorf("log reader %q: %w", cfg.Group.Name, err)
-	}
+	l.clerk = newClerk(l, deps, m)
 	l.letters = l.clerk.letters
 	return l, nil
 }

@@ -22,15 +22,16 @@ type metrics struct {
 	duration                                                  metric.Float64Histogram
 	timed                                                     bool // false: nobody looks at durations, so no clock is read
 	with                                                      metric.MeasurementOption
+	recorded                                                  []metric.RecordOption // with, for durations
 	group                                                     []attribute.KeyValue
 }
 
 type counter struct {
 	metric.Int64Counter
-	with metric.MeasurementOption
+	with []metric.AddOption
 }
 
-func (c counter) add(ctx context.Context) { c.Add(ctx, 1, c.with) }
+func (c counter) add(ctx context.Context) { c.Add(ctx, 1, c.with...) }
 
 type gauge struct {
 	metric.Int64UpDownCounter
@@ -42,11 +43,12 @@ func newMetrics(provider metric.MeterProvider, group string) (*metrics, error) {
 	_, silent := provider.(metricnoop.MeterProvider)
 	m := &metrics{timed: !silent, group: []attribute.KeyValue{attribute.String("messaging.consumer.group.name", group), attribute.String("messaging.system", "nats")}}
 	m.with = metric.WithAttributeSet(attribute.NewSet(m.group...))
+	m.recorded = []metric.RecordOption{m.with}
 	var errs []error
 	count := func(name, description string) counter {
 		c, err := meter.Int64Counter(name, metric.WithDescription(description), metric.WithUnit("{event}"))
 		errs = append(errs, err)
-		return counter{c, m.with}
+		return counter{c, []metric.AddOption{m.with}}
 	}
 	m.handled = count("tidemark.bus.handled", "events that a handler finished")
 	m.retried = count("tidemark.bus.retried", "calls of a handler that failed and were tried again")
@@ -100,6 +102,6 @@ func (m *metrics) start() time.Time {
 
 func (m *metrics) took(ctx context.Context, started time.Time) {
 	if m.timed {
-		m.duration.Record(ctx, time.Since(started).Seconds(), m.with)
+		m.duration.Record(ctx, time.Since(started).Seconds(), m.recorded...)
 	}
 }

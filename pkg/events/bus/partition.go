@@ -42,6 +42,7 @@ type partition struct {
 	gate   *gate
 	next   uint64              // consumer sequence of the last message accepted
 	high   uint64              // newest event that anybody may have handled before this term
+	taken  []*task             // accepted, and not given to the lanes yet
 	redone map[uint64]struct{} // handled by us in an earlier term, above the ack floor: the broker sends them again
 
 	continues bool          // the last term ended with a broken sequence: nobody else has had the partition since, as far as we know
@@ -267,9 +268,11 @@ func (p *partition) room(most int) int {
 	return 0
 }
 
-// takeWaiting takes m and what waits behind it, up to a number: after it the loop looks at the rest of the world again.
+// takeWaiting takes m and what waits behind it, up to a number: after it the loop looks at the rest of the world again. The lanes get all of it in one go: to hand over each by
+// itself wakes a lane for one event, and has both sides wait for each other's locks.
 func (p *partition) takeWaiting(pull *puller, m *nats.Msg) (why ending, over bool) {
 	const most = 32
+	defer p.handOver()
 	for n := 1; ; n++ {
 		if why, over = p.take(pull, m); over || n == most || len(pull.msgs) == 0 {
 			return why, over
@@ -301,15 +304,27 @@ func (p *partition) take(pull *puller, m *nats.Msg) (why ending, over bool) {
 	p.tracing.receive(t)
 	t.delivery.Repeated = seq.stream <= p.high
 	t.solo = p.suspicion != nil && !p.acquitted.Load()
-	p.window.add(t)
 	if _, ours := p.redone[seq.stream]; ours {
 		delete(p.redone, seq.stream)
 		p.metrics.duplicates.add(p.life)
+		p.handOver()
+		p.window.add(t)
 		p.settle(t)
 		return 0, false
 	}
-	p.lanes.add(t)
+	p.taken = append(p.taken, t)
 	return 0, false
+}
+
+// handOver gives the lanes what was taken.
+func (p *partition) handOver() {
+	if len(p.taken) == 0 {
+		return
+	}
+	p.window.add(p.taken...)
+	p.lanes.add(p.taken...)
+	clear(p.taken)
+	p.taken = p.taken[:0]
 }
 
 // movedBack: the first event of a term is done already, so an operator has moved the group back since the term began.
@@ -320,6 +335,7 @@ func (p *partition) movedBack(seq sequences) bool {
 
 // redelivered judges what the broker sends a second time within a term, because AckWait passed or an acknowledgement was lost.
 func (p *partition) redelivered(m *nats.Msg, seq sequences) (why ending, over bool) {
+	p.handOver() // it may be among them
 	done, inFlight := p.window.known(seq.stream)
 	switch {
 	case done:

@@ -271,9 +271,10 @@ func (p *partition) pauses(probe bool, t *task, v verdict) bool {
 
 // attempt calls the handler once, with its time limit and its span. It returns the span's traceparent for a letter.
 func (p *partition) attempt(t *task) (traceparent string, err error) {
-	ctx, span := p.tracing.process(p.life, t, p.template, p.group.Name)
+	c := t.contexts()
+	ctx, span := p.tracing.process(p.life, t, c, p.template, p.group.Name)
 	started := p.metrics.start()
-	err = p.call(ctx, t.delivery)
+	err = p.call(ctx, c, t.delivery)
 	if span.IsRecording() {
 		p.metrics.took(ctx, started) // the span is the exemplar
 	} else {
@@ -286,8 +287,9 @@ func (p *partition) attempt(t *task) (traceparent string, err error) {
 	return traceparent, err
 }
 
-func (p *partition) call(ctx context.Context, d Delivery) (err error) {
-	limited := newCallContext(ctx, p.timeout, d.Attempt)
+func (p *partition) call(ctx context.Context, c *contexts, d Delivery) (err error) {
+	limited := &c.limited
+	limited.begin(ctx, p.timeout, d.Attempt)
 	defer limited.end()
 	defer func() {
 		if value := recover(); value != nil {
@@ -346,17 +348,20 @@ func (p *partition) alive(t *task) {
 
 // settle acknowledges a finished event. A lost acknowledgement does no harm: the event comes again, is known as done, and is acknowledged again.
 func (p *partition) settle(t *task) {
-	ack := t.msg.Ack
-	if t.solo { // what is not known to be settled would look as if it were still being handled, if the process died now
-		ack = t.msg.AckSync
-	}
 	span := p.tracing.settled(t, p.template, p.group.Name)
-	err := ack()
+	err := p.acknowledge(t)
 	if err != nil {
 		p.log.DebugContext(p.life, "acknowledgement not sent", "error", err, "sequence", t.seq.stream)
 	}
 	finish(span, err, "ack")
 	p.window.finish(t)
+}
+
+func (p *partition) acknowledge(t *task) error {
+	if t.solo { // what is not known to be settled would look as if it were still being handled, if the process died now
+		return t.msg.AckSync()
+	}
+	return p.reader.js.Conn().Publish(t.msg.Reply, nil) // what Ack does, without the lock that the client library holds for each message that comes in; empty means "+ACK"
 }
 
 // scheduleLetter has the event's letter tried when it is due.

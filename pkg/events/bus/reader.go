@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
@@ -366,18 +365,4 @@ func (r *reader) settled(ctx context.Context, floor uint64) (*jetstream.Consumer
 		}
 		sleep(ctx, time.Duration(min(i, 5))*10*time.Millisecond)
 	}
-}
-
-// sequences are the numbers of a delivery.
-type sequences struct {
-	stream, consumer, delivered uint64
-	stored                      time.Time
-}
-
-func sequencesOf(m *nats.Msg) (sequences, error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return sequences{}, fmt.Errorf("read metadata: %w", err)
-	}
-	return sequences{stream: meta.Sequence.Stream, consumer: meta.Sequence.Consumer, delivered: meta.NumDelivered, stored: meta.Timestamp}, nil
 }

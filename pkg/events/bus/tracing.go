@@ -53,10 +53,11 @@ func sampled(traceparent string) bool {
 }
 
 // process starts the span of one call of a handler. Where the producer was not sampled, the context is carried on and no span is made.
-func (t tracing) process(ctx context.Context, task *task, template, group string) (context.Context, trace.Span) {
+func (t tracing) process(ctx context.Context, task *task, c *contexts, template, group string) (context.Context, trace.Span) {
 	d := &task.delivery
 	if t.silent || !sampled(d.Event.TraceParent) {
-		return &carried{Context: ctx, tracing: t, event: &d.Event}, noSpan()
+		c.carried = carried{Context: ctx, tracing: t, event: &d.Event}
+		return &c.carried, noSpan()
 	}
 	ctx = t.continued(ctx, &d.Event)
 	t.received(ctx, task, template, group)

@@ -40,13 +40,15 @@ func (w *window) reset(floor uint64) (doneAbove []uint64) {
 
 func (w *window) at(i int) *task { return w.ring[(w.head+i)%len(w.ring)] }
 
-// add takes a new event. There is room, since no more was asked for.
-func (w *window) add(t *task) {
+// add takes new events. There is room, since no more were asked for.
+func (w *window) add(ts ...*task) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ring[(w.head+w.n)%len(w.ring)] = t
-	w.n++
-	w.accepted = t.seq.stream
+	for _, t := range ts {
+		w.ring[(w.head+w.n)%len(w.ring)] = t
+		w.n++
+		w.accepted = t.seq.stream
+	}
 }
 
 // finish marks an event done.
