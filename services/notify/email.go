@@ -28,19 +28,19 @@ const (
 
 func (*email) name() string { return channelEmail }
 
-// send sends a mail, or skips who has no address.
-func (e *email) send(ctx context.Context, n news) (outcome, error) {
+// address is the customer's.
+func (e *email) address(ctx context.Context, n news) (string, error) {
 	address, err := e.contacts.email(ctx, n.customerID)
-	switch {
-	case errors.Is(err, errNoAddress):
-		return outcome{skipped: reasonNoAddress}, nil
-	case errors.Is(err, errBadAddress):
-		return outcome{}, fail.Permanent(err)
-	case err != nil:
-		return outcome{}, err
+	if errors.Is(err, errBadAddress) {
+		return "", fail.Permanent(err)
 	}
+	return address, err
+}
+
+// send sends a mail.
+func (e *email) send(ctx context.Context, n news) (outcome, error) {
 	id := emailID(n)
-	if err := e.mailer.send(ctx, e.compose(n, id, address)); err != nil {
+	if err := e.mailer.send(ctx, e.compose(n, id, n.address)); err != nil {
 		return outcome{}, err
 	}
 	return outcome{messageID: id}, nil

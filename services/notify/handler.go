@@ -16,6 +16,8 @@ import (
 // channel is one way to reach a customer.
 type channel interface {
 	name() string
+	// address is where the customer is reached; the error wraps errNoAddress where nowhere. A channel that needs none has the empty one.
+	address(ctx context.Context, n news) (string, error)
 	// send sends the news, under an id that is always the same for the same news. An error that is not permanent means that sending again may help.
 	send(ctx context.Context, n news) (outcome, error)
 }
@@ -46,36 +48,51 @@ func (s *Service) handle(ctx context.Context, d bus.Delivery) error {
 
 // tell sends the news over one channel, unless that is recorded, and records it.
 func (s *Service) tell(ctx context.Context, n news, c channel) error {
-	known, err := s.notices.known(ctx, n, c.name())
+	o, known, err := s.send(ctx, n, c)
 	if err != nil {
 		return err
+	}
+	if !known {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
+		defer cancel()
+		recorded, err := s.notices.record(ctx, n, c.name(), o)
+		if err != nil {
+			return err
+		}
+		known = recorded && o.skipped != "" // what was sent was sent, also where another instance did as well and recorded it first
 	}
 	if known {
 		s.metrics.known(ctx, c.name())
 		return nil
 	}
-	o, err := s.send(ctx, n, c)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
-	defer cancel()
-	if err := s.notices.record(ctx, n, c.name(), o); err != nil {
-		return err
-	}
 	s.metrics.told(ctx, c.name(), o)
 	return nil
 }
 
-// send is the channel's, in a span of its own: it is where notify's time goes. Its error is not told there: it may name an address.
-func (s *Service) send(ctx context.Context, n news, c channel) (outcome, error) {
+// send is the channel's, in a span of its own: it is where notify's time goes. Its error is not told there: it may name an address. known: it was sent before.
+//
+// Whether there is a notice is only looked up where something is to be sent. Who has no address is told nothing, so there the one append that records it may find what it would
+// have found: many orders have nobody to tell, and it is a look less for each of their events.
+func (s *Service) send(ctx context.Context, n news, c channel) (o outcome, known bool, err error) {
 	ctx, span := s.tracer.Start(ctx, "send "+c.name(), trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()
-	o, err := c.send(ctx, n)
+	n.address, err = c.address(ctx, n)
+	if errors.Is(err, errNoAddress) {
+		return outcome{skipped: reasonNoAddress}, false, nil
+	}
+	known, lookErr := s.notices.known(ctx, n, c.name())
+	switch {
+	case lookErr != nil:
+		err = lookErr
+	case known: // whatever has become of the address since
+		return outcome{}, true, nil
+	case err == nil:
+		o, err = c.send(ctx, n)
+	}
 	if err != nil {
 		span.SetStatus(codes.Error, "")
 	}
-	return o, err
+	return o, false, err
 }
 
 // verdict makes one error of the channels' failures. While one of them may heal, the event is to be tried again: a permanent failure of one channel must not

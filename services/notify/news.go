@@ -19,6 +19,7 @@ type news struct {
 	version       uint64
 	customerID    string
 	correlationID string
+	address       string // set when it is sent
 
 	text func() text // made when it is sent: many an order has nobody to tell
 }

@@ -43,8 +43,8 @@ func (n notices) known(ctx context.Context, about news, channel string) (bool, e
 	return true, nil
 }
 
-// record appends the notice. That somebody else recorded it first is no error: it is recorded.
-func (n notices) record(ctx context.Context, about news, channel string, o outcome) error {
+// record appends the notice. That somebody else recorded it first is no error: it is recorded. known: it was, by an earlier call or by somebody else.
+func (n notices) record(ctx context.Context, about news, channel string, o outcome) (known bool, err error) {
 	eventType := events.TypeNoticeSent
 	if o.skipped != "" {
 		eventType = events.TypeNoticeSkipped
@@ -53,13 +53,13 @@ func (n notices) record(ctx context.Context, about news, channel string, o outco
 		OrderID: about.orderID, OrderVersion: about.version, Channel: channel, EventType: about.eventType, MessageID: o.messageID, Reason: o.skipped,
 	})
 	if err != nil {
-		return fmt.Errorf("record notice: %w", err)
+		return false, fmt.Errorf("record notice: %w", err)
 	}
 	ev.ID = events.DeriveID(about.eventID, channel, "notice")
 	ev.CausationID, ev.CorrelationID, ev.Version = about.eventID, about.correlationID, 1
-	_, err = n.log.Append(ctx, n.subjects.Notice(about.orderID, about.version, channel), 0, ev)
-	if err != nil && !errors.Is(err, store.ErrConflict) {
-		return fmt.Errorf("record notice: %w", err)
+	known, err = n.log.AppendOnce(ctx, n.subjects.Notice(about.orderID, about.version, channel), ev)
+	if err != nil {
+		return false, fmt.Errorf("record notice: %w", err)
 	}
-	return nil
+	return known, nil
 }

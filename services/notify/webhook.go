@@ -63,6 +63,9 @@ func newWebhook(cfg Config, propagator propagation.TextMapPropagator) (*webhook,
 
 func (*webhook) name() string { return channelWebhook }
 
+// address is none: the operator's URL is for all.
+func (*webhook) address(context.Context, news) (string, error) { return "", nil }
+
 // webhookID is always the same for the same event. It holds no full stop, which separates what is signed.
 func webhookID(n news) string { return "msg_" + events.DeriveID(n.eventID, channelWebhook) }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -22,6 +23,16 @@ const MaxBatch = 1000
 func (s *Store) Append(ctx context.Context, subject string, expected uint64, evs ...events.Event) (uint64, error) {
 	a, err := s.appendTo(ctx, subject, expected, evs)
 	return a.sequence, err
+}
+
+// AppendOnce stores the one event that a subject is to have. That the subject has one is no error: known is set where an earlier call stored it, or somebody else did, perhaps with
+// other content.
+func (s *Store) AppendOnce(ctx context.Context, subject string, ev events.Event) (known bool, err error) {
+	a, err := s.appendTo(ctx, subject, 0, []events.Event{ev})
+	if errors.Is(err, ErrConflict) {
+		return true, nil
+	}
+	return a.earlier, err
 }
 
 // AppendAt stores events, all or none, if the stream's last sequence is last: the lock of a whole warehouse. It returns the sequence of the last

@@ -198,3 +198,30 @@ func TestLargestBatch(t *testing.T) {
 		t.Errorf("loaded %d", len(recorded))
 	}
 }
+
+func TestAppendOnceSaysWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	for name, server := range clusters {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			set := start(t, server)
+			s, other := set.open(t), set.open(t)
+			one := amount(1)
+			for i, tc := range []struct {
+				by    *store.Store
+				ev    events.Event
+				known bool
+			}{{s, one, false}, {s, one, true}, {other, one, true}, {other, amount(2), true}} {
+				if known, err := tc.by.AppendOnce(testContext(t), "ledger.a", tc.ev); err != nil || known != tc.known {
+					t.Errorf("call %d: known %t, %v; want %t", i, known, err, tc.known)
+				}
+			}
+			if n := len(mustLoad(t, s, "ledger.a")); n != 1 {
+				t.Errorf("%d events are stored, want 1", n)
+			}
+			if known, err := s.AppendOnce(testContext(t), "ledger.*", one); err == nil || known {
+				t.Errorf("a wildcard: known %t, %v", known, err)
+			}
+		})
+	}
+}
