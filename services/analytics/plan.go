@@ -3,7 +3,6 @@ package analytics
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -143,7 +142,7 @@ func Payload[T any](in *Input) (*T, error) {
 		return v, nil
 	}
 	v := new(T)
-	if err := json.Unmarshal(in.Data, v); err != nil {
+	if err := events.UnmarshalPayload(in.Data, v); err != nil {
 		return new(T), fmt.Errorf("%w: payload of %s: %w", events.ErrUndecodable, in.Type, err)
 	}
 	in.payload = v
