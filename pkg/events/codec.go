@@ -31,7 +31,7 @@ func Encode(e *Event) (Header, []byte, error) {
 	if err := e.Validate(); err != nil {
 		return nil, nil, fmt.Errorf("encode event: %w", err)
 	}
-	h := make(Header, 14+len(e.Extensions))
+	h := make(Header, 18+len(e.Extensions)) // with room for what a publisher adds: its id, and a lock. A map that grows is copied
 	// One backing array for all values: an event has about a dozen, and each would be an allocation of its own.
 	values := make([]string, 0, 16+len(e.Extensions))
 	set := func(name, value string) {
