@@ -57,6 +57,40 @@ func newPlainOrders(ctx context.Context, url, keys string, body []byte) (*plainO
 
 func (p *plainOrders) close() { p.nc.Close() }
 
+// awaitQuiet waits until every consumer of every stream has delivered and settled what there is.
+func (p *plainOrders) awaitQuiet(ctx context.Context) error {
+	for {
+		quiet, err := p.quiet(ctx)
+		if quiet || err != nil {
+			return err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (p *plainOrders) quiet(ctx context.Context) (bool, error) {
+	quiet := true
+	names := p.js.StreamNames(ctx)
+	for name := range names.Name() {
+		stream, err := p.js.Stream(ctx, name)
+		if err != nil {
+			return false, err
+		}
+		consumers := stream.ListConsumers(ctx)
+		for c := range consumers.Info() { // to the end: whoever lists them waits until they are taken
+			quiet = quiet && c.NumPending == 0 && c.NumAckPending == 0
+		}
+		if err := consumers.Err(); err != nil {
+			return false, err
+		}
+	}
+	return quiet, names.Err()
+}
+
 func (p *plainOrders) publish(subject string) {
 	if _, err := p.js.PublishAsync(subject, p.body); err != nil {
 		p.fail(err)
@@ -73,6 +107,7 @@ func (p *plainOrders) fail(err error) {
 func (p *plainOrders) run(ctx context.Context, round string, n, open int) (time.Duration, error) {
 	slots := make(chan struct{}, open)
 	committed := make(chan struct{}, n)
+	handled := make(chan struct{}, 6*n) // every delivery, those that nobody waits for too
 	react := func(stream, filter, group string, then func(order string)) (func(), error) {
 		c, err := p.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
 			Durable: group, FilterSubject: filter, AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 4096, DeliverPolicy: jetstream.DeliverNewPolicy,
@@ -85,6 +120,7 @@ func (p *plainOrders) run(ctx context.Context, round string, n, open int) (time.
 			if err := m.Ack(); err != nil {
 				p.fail(err)
 			}
+			handled <- struct{}{}
 		}, jetstream.PullMaxMessages(1000))
 		if err != nil {
 			return nil, err
@@ -123,14 +159,13 @@ func (p *plainOrders) run(ctx context.Context, round string, n, open int) (time.
 		p.publish("plain.timers." + id)
 		p.publish("plain.orders.placed." + id)
 	}
-	for range n {
-		select {
-		case <-committed:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
+	if err := awaitAll(ctx, committed, n); err != nil {
+		return 0, err
 	}
 	took := time.Since(began)
+	if err := awaitAll(ctx, handled, 6*n); err != nil {
+		return 0, err
+	}
 	for _, stop := range stops {
 		stop()
 	}
@@ -140,6 +175,17 @@ func (p *plainOrders) run(ctx context.Context, round string, n, open int) (time.
 		return 0, fmt.Errorf("plain run: %d errors, the first: %w", len(p.errs), p.errs[0])
 	}
 	return took, nil
+}
+
+func awaitAll(ctx context.Context, each <-chan struct{}, n int) error {
+	for range n {
+		select {
+		case <-each:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 func lastToken(subject string) string {

@@ -148,7 +148,7 @@ func (c *telemetryCmd) child(b *bench) error {
 	}
 	defer r.close()
 	for asked := bufio.NewScanner(os.Stdin); asked.Scan(); {
-		one, err := r.timed(c.N, func() (time.Duration, error) { return r.driver.run(b.ctx, c.N, c.Open) })
+		one, err := r.timed(b.ctx, c.N, func() (time.Duration, error) { return r.driver.run(b.ctx, c.N, c.Open) })
 		if err != nil {
 			return err
 		}
