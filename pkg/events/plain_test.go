@@ -79,7 +79,7 @@ func TestPlainReadsTheUsual(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if v, ok := reflect.New(reflect.TypeOf(payload)).Interface().(PlainObject); !ok || !same(t, v, data) {
+		if v, ok := reflect.TypeAssert[PlainObject](reflect.New(reflect.TypeOf(payload))); !ok || !same(t, v, data) {
 			t.Errorf("%T, as our own services write it, takes the slow way", payload)
 		}
 	}
