@@ -201,22 +201,10 @@ func New(source, eventType, key string, at time.Time, payload any) (Event, error
 // Payload reads an event's payload into T. Unknown fields are ignored: producers may be newer than we are.
 func Payload[T any](e *Event) (T, error) {
 	var v T
-	if err := UnmarshalPayload(e.Data, &v); err != nil {
+	if err := json.Unmarshal(e.Data, &v); err != nil {
 		return v, fmt.Errorf("%w: payload of %s: %w", ErrUndecodable, e.Type, err)
 	}
 	return v, nil
-}
-
-// UnmarshalPayload is json.Unmarshal into a zero value; quicker where T is a [PlainObject].
-func UnmarshalPayload[T any](data []byte, into *T) error {
-	if plain, ok := any(into).(PlainObject); ok {
-		if ReadPlain(data, plain) {
-			return nil
-		}
-		var zero T
-		*into = zero // it may have been filled in part
-	}
-	return json.Unmarshal(data, into)
 }
 
 // Contact is how a customer can be reached: the value in the bucket CONTACTS under the customer's id as a token. It is no event: events carry the

@@ -3,6 +3,7 @@ package analytics
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -142,7 +143,7 @@ func Payload[T any](in *Input) (*T, error) {
 		return v, nil
 	}
 	v := new(T)
-	if err := events.UnmarshalPayload(in.Data, v); err != nil {
+	if err := json.Unmarshal(in.Data, v); err != nil {
 		return new(T), fmt.Errorf("%w: payload of %s: %w", events.ErrUndecodable, in.Type, err)
 	}
 	in.payload = v

@@ -93,40 +93,10 @@ type orderFacts struct {
 	Customer string       `json:"customer_id"`
 	Currency string       `json:"currency"`
 	Total    events.Minor `json:"total_minor"`
-	Lines    []lineFacts  `json:"lines"`
-}
-
-type lineFacts struct {
-	SKU      string `json:"sku"`
-	Quantity int64  `json:"quantity"`
-}
-
-// ReadPlain reads a field.
-func (o *orderFacts) ReadPlain(r *events.PlainReader, name []byte) {
-	switch string(name) {
-	case "customer_id":
-		r.Text(&o.Customer)
-	case "currency":
-		r.Text(&o.Currency)
-	case "total_minor":
-		r.Int((*int64)(&o.Total))
-	case "lines":
-		events.PlainList(r, &o.Lines)
-	default:
-		r.Skip(name)
-	}
-}
-
-// ReadPlain reads a field.
-func (l *lineFacts) ReadPlain(r *events.PlainReader, name []byte) {
-	switch string(name) {
-	case "sku":
-		r.Text(&l.SKU)
-	case "quantity":
-		r.Int(&l.Quantity)
-	default:
-		r.Skip(name)
-	}
+	Lines    []struct {
+		SKU      string `json:"sku"`
+		Quantity int64  `json:"quantity"`
+	} `json:"lines"`
 }
 
 func revenue(in *Input) (Reading, error) {

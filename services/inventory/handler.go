@@ -24,20 +24,6 @@ func (s *Service) handle(ctx context.Context, d bus.Delivery) error {
 	return nil
 }
 
-// ended is what counts of an event that ends an order.
-type ended struct {
-	OrderID string `json:"order_id"`
-}
-
-// ReadPlain reads a field.
-func (e *ended) ReadPlain(r *events.PlainReader, name []byte) {
-	if string(name) == "order_id" {
-		r.Text(&e.OrderID)
-		return
-	}
-	r.Skip(name)
-}
-
 // readOrderEvent takes what a decision needs. wanted is false for events that are not the warehouse's business.
 func readOrderEvent(d bus.Delivery) (e orderEvent, wanted bool, err error) {
 	e = orderEvent{ID: d.Event.ID, Type: d.Event.Type, CorrelationID: d.Event.CorrelationID, Sequence: d.Sequence}
@@ -52,7 +38,9 @@ func readOrderEvent(d bus.Delivery) (e orderEvent, wanted bool, err error) {
 			return e, false, err
 		}
 	case events.TypeOrderConfirmed, events.TypeOrderRejected, events.TypeOrderCancelled:
-		p, err := events.Payload[ended](&d.Event)
+		p, err := events.Payload[struct {
+			OrderID string `json:"order_id"`
+		}](&d.Event)
 		if err != nil {
 			return e, false, err
 		}

@@ -37,18 +37,6 @@ type payment struct {
 	Status string `json:"status"`
 }
 
-// ReadPlain reads a field.
-func (p *payment) ReadPlain(r *events.PlainReader, name []byte) {
-	switch string(name) {
-	case "payment_id":
-		r.Text(&p.ID)
-	case "status":
-		r.Text(&p.Status)
-	default:
-		r.Skip(name)
-	}
-}
-
 type charge struct {
 	OrderID  string       `json:"order_id"`
 	Amount   events.Minor `json:"amount_minor"`
@@ -108,7 +96,7 @@ func (p *payments) post(ctx context.Context, address, key string, body []byte) (
 		return payment{}, refusal(resp, raw)
 	}
 	var answer payment
-	if err := events.UnmarshalPayload(raw, &answer); err != nil {
+	if err := json.Unmarshal(raw, &answer); err != nil {
 		return payment{}, fmt.Errorf("%w: answer: %w", errGateway, err)
 	}
 	return answer, nil

@@ -91,26 +91,6 @@ type change struct {
 	Reason     string       `json:"reason"`
 }
 
-// ReadPlain reads a field.
-func (c *change) ReadPlain(r *events.PlainReader, name []byte) {
-	switch string(name) {
-	case "order_id":
-		r.Text(&c.OrderID)
-	case "customer_id":
-		r.Text(&c.CustomerID)
-	case "currency":
-		r.Text(&c.Currency)
-	case "placed_at":
-		r.Time(&c.PlacedAt)
-	case "total_minor":
-		r.Int((*int64)(&c.Total))
-	case "reason":
-		r.Text(&c.Reason)
-	default:
-		r.Skip(name)
-	}
-}
-
 // Fold folds one event. An error says that the event has no effect.
 func (t *table) Fold(r store.Recorded) error {
 	switch r.Type {

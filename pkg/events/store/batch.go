@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -28,22 +29,6 @@ type answer struct {
 	Duplicate bool                `json:"duplicate"`
 	Count     int                 `json:"count"` // messages of a batch
 	Error     *jetstream.APIError `json:"error"`
-}
-
-// ReadPlain reads a field.
-func (a *answer) ReadPlain(r *events.PlainReader, name []byte) {
-	switch string(name) {
-	case "seq":
-		r.Uint(&a.Sequence)
-	case "count":
-		count := int64(0)
-		r.Int(&count)
-		a.Count = int(count)
-	case "duplicate", "error":
-		r.Unsure() // rare
-	default:
-		r.Skip(name)
-	}
 }
 
 // send tries once to store the messages. One message is a plain publish: a batch of one would cost milliseconds on a stream that is not replicated.
@@ -83,7 +68,7 @@ func (s *Store) publish(ctx context.Context, msg *nats.Msg) (answer, error) {
 		return answer{}, fmt.Errorf("publish: %w", cause(ctx, err))
 	}
 	var a answer
-	if err := events.UnmarshalPayload(reply.Data, &a); err != nil {
+	if err := json.Unmarshal(reply.Data, &a); err != nil {
 		return answer{}, fmt.Errorf("%w: %w", errBadAnswer, err)
 	}
 	if a.Error != nil {
