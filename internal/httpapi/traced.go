@@ -8,15 +8,16 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/tidemark/tidemark/internal/metered"
 	"github.com/tidemark/tidemark/pkg/events/bus"
 )
 
 // traced is the handler with a server's span and its metrics. The answer says which trace it belongs to, in the header traceparent.
 func traced(h http.Handler, tel bus.Telemetry) http.Handler {
 	tel = tel.OrNothing()
-	if metered.Enough(tel) {
-		return metered.Handler(tell(h), tel, notHealth)
+	if tel.Silent() { // a trace that the caller began is carried on all the same
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			tell(h).ServeHTTP(w, r.WithContext(tel.Propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))))
+		})
 	}
 	return otelhttp.NewHandler(tell(h), "http", otelhttp.WithTracerProvider(tel.Tracer), otelhttp.WithMeterProvider(tel.Meter),
 		otelhttp.WithPropagators(tel.Propagator), otelhttp.WithFilter(notHealth),
