@@ -101,9 +101,17 @@ func createLike(tb rapid.TB, js jetstream.JetStream, name string, replicas int, 
 	tb.Helper()
 	config := bus.StreamConfig(events.Stream{Name: name, Subjects: []string{name + ".*"}, DenyDelete: true, DenyPurge: true, AtomicBatches: true}, replicas)
 	config.Storage = storage
-	if _, err := js.CreateStream(context.Background(), config); err != nil {
-		tb.Fatalf("create stream: %v", err)
+	// The test may just have restarted a broker: who was asked while another one is elected may never answer. The same stream asked for again is no error.
+	var err error
+	for range 20 {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		_, err = js.CreateStream(ctx, config)
+		cancel()
+		if err == nil {
+			return
+		}
 	}
+	tb.Fatalf("create stream: %v", err)
 }
 
 func amount(n int64) events.Event { return amountID(events.NewID(), n) }
