@@ -61,7 +61,10 @@ func (e *Event) decodeUsual(h Header) bool {
 			e.TraceState = value
 			continue
 		}
-		field := e.usualText(name)
+		var field *string
+		if attribute, ok := strings.CutPrefix(name, attributePrefix); ok {
+			field = e.text(attribute)
+		}
 		if field == nil {
 			if mayMatter(name) {
 				return false
@@ -83,26 +86,26 @@ func mayMatter(header string) bool {
 	return attribute || strings.EqualFold(header, HeaderContentType) || strings.EqualFold(header, HeaderTraceParent) || strings.EqualFold(header, HeaderTraceState)
 }
 
-// usualText is the field of an attribute that is a text, by its header as [Encode] spells it, or nil.
-func (e *Event) usualText(header string) *string {
-	switch header {
-	case "ce-id":
+// text is the field of an attribute that is a text, or nil.
+func (e *Event) text(attribute string) *string {
+	switch attribute {
+	case "id":
 		return &e.ID
-	case "ce-source":
+	case "source":
 		return &e.Source
-	case "ce-type":
+	case "type":
 		return &e.Type
-	case "ce-subject":
+	case "subject":
 		return &e.Subject
-	case "ce-datacontenttype":
+	case "datacontenttype":
 		return &e.DataContentType
-	case "ce-dataschema":
+	case "dataschema":
 		return &e.DataSchema
-	case "ce-correlationid":
+	case "correlationid":
 		return &e.CorrelationID
-	case "ce-causationid":
+	case "causationid":
 		return &e.CausationID
-	case "ce-partitionkey":
+	case "partitionkey":
 		return &e.PartitionKey
 	}
 	return nil
@@ -194,29 +197,21 @@ func (e *Event) setAttribute(name, raw string) error {
 	if err != nil {
 		return fmt.Errorf("%w: header ce-%s: %w", ErrUndecodable, name, err)
 	}
+	if field := e.text(name); field != nil {
+		*field = value
+		return nil
+	}
 	switch name {
 	case "specversion":
 		if value != specVersion {
 			return fmt.Errorf("%w: header ce-specversion: is %q, must be %q", ErrUndecodable, value, specVersion)
 		}
-	case "id":
-		e.ID = value
-	case "source":
-		e.Source = value
-	case "type":
-		e.Type = value
-	case "subject":
-		e.Subject = value
 	case "time":
 		t, err := time.Parse(time.RFC3339Nano, value)
 		if err != nil {
 			return fmt.Errorf("%w: header ce-time: %q is no RFC 3339 time", ErrUndecodable, value)
 		}
 		e.Time = t.UTC()
-	case "datacontenttype":
-		e.DataContentType = value
-	case "dataschema":
-		e.DataSchema = value
 	case HeaderTraceParent: // the distributed tracing extension as an attribute; the header of the hop goes before it
 		if e.TraceParent == "" {
 			e.TraceParent = value
@@ -225,12 +220,6 @@ func (e *Event) setAttribute(name, raw string) error {
 		if e.TraceState == "" {
 			e.TraceState = value
 		}
-	case "correlationid":
-		e.CorrelationID = value
-	case "causationid":
-		e.CausationID = value
-	case "partitionkey":
-		e.PartitionKey = value
 	case "sequence":
 		v, err := strconv.ParseUint(value, 10, 64)
 		if err != nil {
