@@ -25,6 +25,7 @@ type cli struct {
 	Memory     memoryCmd     `cmd:"" help:"Resident memory of tidemark up: idle, and after a load."`
 	Coldstart  coldstartCmd  `cmd:"" help:"From the start of a worker to its first event handled, and of a bare nats.go consumer."`
 	Workers    workersCmd    `cmd:"" help:"Resident memory of each of the four services: idle, and under a load."`
+	System     systemCmd     `cmd:"" hidden:"" help:"A whole system that runs a round for each line on stdin."`
 	Nexmark    nexmarkCmd    `cmd:"" help:"The event-time queries of Nexmark."`
 }
 

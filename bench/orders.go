@@ -24,13 +24,16 @@ type ordersCmd struct {
 	Rounds  int           `default:"5" help:"Rounds of each; they take turns."`
 	Open    int           `default:"256" help:"Orders that are open at once."`
 	Users   bool          `help:"Let each service be a user of the broker with its own key and rights, as in tidemark up; without, the broker lets everybody do everything."`
-	Stored  int           `default:"0" help:"Then store this many orders, and measure again."`
-	Settle  time.Duration `default:"0s" help:"How long to wait between the two. Nats-server remembers the ids of the last two minutes, whatever is stored."`
+	Stored  int           `default:"0" help:"Compare a system that has stored this many orders with an empty one instead, each in processes of its own; they take turns."`
+	Settle  time.Duration `default:"130s" help:"How long to wait between storing and measuring. Nats-server remembers the ids of the last two minutes, whatever is stored."`
 	Profile string        `help:"Write CPU profiles of one round of ours to FILE.ours and FILE.nats, instead of comparing; with --stored behind so many."`
 }
 
 // Run prints orders a second of both and their ratio.
 func (c *ordersCmd) Run(b *bench) error {
+	if c.Stored > 0 && c.Profile == "" {
+		return c.stored(b)
+	}
 	program.SpendMemory() // as the services' programs do
 	r, err := newRig(b.ctx, c.Users)
 	if err != nil {
@@ -42,22 +45,7 @@ func (c *ordersCmd) Run(b *bench) error {
 	}
 	b.say("| what | orders/s (median of %d, lowest to highest) | CPU an order: ours / nats-server | ratio to plain |", c.Rounds)
 	b.say("|---|---|---|---|")
-	empty, err := c.compare(b, r, "empty log")
-	if err != nil || c.Stored == 0 {
-		return err
-	}
-	if _, err := r.driver.run(b.ctx, c.Stored, c.Open); err != nil {
-		return err
-	}
-	if err := c.settle(b.ctx); err != nil {
-		return err
-	}
-	full, err := c.compare(b, r, fmt.Sprintf("%d orders stored", c.Stored))
-	if err != nil {
-		return err
-	}
-	b.say("\nWith %d orders stored: %.2f of the empty log's rate.", c.Stored, full/empty)
-	return nil
+	return c.compare(b, r)
 }
 
 // profile runs ours alone and looks at where the time goes, in our process and in nats-server.
@@ -65,8 +53,10 @@ func (c *ordersCmd) profile(b *bench, r *rig) error {
 	if _, err := r.driver.run(b.ctx, c.N/3+c.Stored, c.Open); err != nil { // warm-up
 		return err
 	}
-	if err := c.settle(b.ctx); err != nil {
-		return err
+	if c.Stored > 0 {
+		if err := settle(b.ctx, c.Settle); err != nil {
+			return err
+		}
 	}
 	return profileBoth(b.ctx, r.nats, c.Profile, func() error {
 		one, err := r.timed(b.ctx, c.N, func() (time.Duration, error) { return r.driver.run(b.ctx, c.N, c.Open) })
@@ -75,44 +65,34 @@ func (c *ordersCmd) profile(b *bench, r *rig) error {
 	})
 }
 
-func (c *ordersCmd) settle(ctx context.Context) error {
-	select {
-	case <-time.After(c.Settle):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 type round struct {
 	rate float64
 	cpu  cpu
 }
 
-// compare runs rounds of both in turn and returns our median rate.
-func (c *ordersCmd) compare(b *bench, r *rig, what string) (float64, error) {
+// compare runs rounds of both in turn.
+func (c *ordersCmd) compare(b *bench, r *rig) error {
 	if _, err := r.driver.run(b.ctx, c.N/3, c.Open); err != nil { // warm-up: connections, caches, the garbage collector's pace
-		return 0, err
+		return err
 	}
 	var ours, plain []round
 	for i := range c.Rounds {
 		one, err := r.timed(b.ctx, c.N, func() (time.Duration, error) { return r.driver.run(b.ctx, c.N, c.Open) })
 		if err != nil {
-			return 0, err
+			return err
 		}
 		ours = append(ours, one)
 		one, err = r.timed(b.ctx, c.N, func() (time.Duration, error) {
 			return r.plain.run(b.ctx, fmt.Sprintf("%d%d", i, time.Now().Unix()), c.N, c.Open)
 		})
 		if err != nil {
-			return 0, err
+			return err
 		}
 		plain = append(plain, one)
 	}
-	mine, theirs := median(ours), median(plain)
-	b.say("| Tidemark, %s | %s | %s | %.2f |", what, spread(ours), perOrder(ours, c.N), mine/theirs)
+	b.say("| Tidemark | %s | %s | %.2f |", spread(ours), perOrder(ours, c.N), median(ours)/median(plain))
 	b.say("| plain nats.go | %s | %s | 1 |", spread(plain), perOrder(plain, c.N))
-	return mine, nil
+	return nil
 }
 
 func rates(rs []round) []float64 {

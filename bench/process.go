@@ -43,6 +43,7 @@ func startNATS(ctx context.Context, dir string, flags ...string) (*natsProcess, 
 	flags = append([]string{"--profile", strconv.Itoa(profilePort), "-a", "127.0.0.1", "-p", strconv.Itoa(port), "-js", "-sd", filepath.Join(dir, "store")}, flags...)
 	cmd := exec.Command(binary, flags...) //nolint:noctx // stopped by stop
 	cmd.Stderr = nil
+	cmd.Env = append([]string{"GOGC=400", "GOMEMLIMIT=800MiB"}, os.Environ()...) // as docker-compose.yml and deploy/k8s/nats run it; the last one of a name counts
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start nats-server: %w", err)
 	}
