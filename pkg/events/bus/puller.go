@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // puller asks one durable consumer for messages, over the pull request of the JetStream API, with the pin.
@@ -61,7 +63,7 @@ const pinHeader = "Nats-Pin-Id"
 func newPuller(js jetstream.JetStream, stream, consumer, pin string, most int, pinnedTTL time.Duration) (*puller, error) {
 	nc := js.Conn()
 	p := &puller{
-		nc: nc, subject: apiSubject(js, "CONSUMER.MSG.NEXT."+stream+"."+consumer), inbox: nc.NewInbox(),
+		nc: nc, subject: lookup.APIPrefix(js) + "CONSUMER.MSG.NEXT." + stream + "." + consumer, inbox: nc.NewInbox(),
 		pin: pin, most: most, expires: max(pinnedTTL/2, 500*time.Millisecond),
 	}
 	const statuses = 64 // room for what the broker says beside messages; of those at most 1½ times most are asked for
@@ -75,19 +77,6 @@ func newPuller(js jetstream.JetStream, stream, consumer, pin string, most int, p
 		p.keep = startKeepAlive(nc, p.subject, p.inbox, pin, pinnedTTL)
 	}
 	return p, nil
-}
-
-// apiSubject is a subject of the JetStream API, with the prefix or domain that the connection was made for.
-func apiSubject(js jetstream.JetStream, name string) string {
-	o := js.Options()
-	prefix := o.APIPrefix
-	if prefix == "" {
-		prefix = jetstream.DefaultAPIPrefix
-	}
-	if o.Domain != "" {
-		prefix = "$JS." + o.Domain + ".API."
-	}
-	return strings.TrimSuffix(prefix, ".") + "." + name
 }
 
 // want asks for more where there is room and half of what was asked for is here. room does not yet count what was asked for.

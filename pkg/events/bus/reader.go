@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // reader reads one durable consumer while it is this member's and it holds the pin, and stands by while another member holds it. It knows the protocol of
@@ -338,7 +339,7 @@ func ask(ctx context.Context, once func(context.Context) error) (err error) {
 
 // unpin frees the pin. The client library's call reads the stream's info first, which members need not be allowed to do.
 func (r *reader) unpin(ctx context.Context) error {
-	subject := apiSubject(r.js, "CONSUMER.UNPIN."+r.group.Stream+"."+r.consumer)
+	subject := lookup.APIPrefix(r.js) + "CONSUMER.UNPIN." + r.group.Stream + "." + r.consumer
 	if _, err := r.js.Conn().RequestWithContext(ctx, subject, []byte(`{"group":"`+pinGroup+`"}`)); err != nil {
 		return fmt.Errorf("unpin consumer %s: %w", r.consumer, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 const refsInMessage = 8000 // of about 60 bytes: a message has at most 1 MiB
@@ -87,7 +88,7 @@ func (s *Store) Job(ctx context.Context, group, id string) (Job, error) {
 
 // JobStatus reads how a job stands, from the stream's leader. Wraps [ErrNotFound].
 func (s *Store) JobStatus(ctx context.Context, group, id string) (JobStatus, error) {
-	m, err := s.fromLeader(ctx, events.StreamDLQCtl, getRequest{LastBySubject: s.subjects.Job(group, id)})
+	m, err := s.fromLeader(ctx, events.StreamDLQCtl, lookup.Request{LastBySubject: s.subjects.Job(group, id)})
 	if err != nil {
 		return JobStatus{}, fmt.Errorf("job %s of group %s: %w", id, group, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // Note writes a remark of an operator into a letter's history. Its state stays.
@@ -79,7 +80,7 @@ func (s *Store) Payload(ctx context.Context, l *Letter) ([]byte, error) {
 		return l.Current.Edit.Data, nil
 	}
 	if at := l.Current.Edited; at != 0 {
-		m, err := s.fromLeader(ctx, events.StreamDLQCtl, getRequest{Sequence: at})
+		m, err := s.fromLeader(ctx, events.StreamDLQCtl, lookup.Request{Sequence: at})
 		if err != nil {
 			return nil, fmt.Errorf("read edit of %s: %w", l.ID, err)
 		}
@@ -92,7 +93,7 @@ func (s *Store) Payload(ctx context.Context, l *Letter) ([]byte, error) {
 	if !l.Omitted {
 		return l.Data, nil
 	}
-	m, err := s.fromLeader(ctx, l.Stream, getRequest{Sequence: l.StreamSeq})
+	m, err := s.fromLeader(ctx, l.Stream, lookup.Request{Sequence: l.StreamSeq})
 	if err != nil {
 		return nil, fmt.Errorf("read the event of %s in %s: %w", l.ID, l.Stream, err)
 	}

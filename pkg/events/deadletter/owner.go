@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // What the owner of a partition needs beside what operators do. Nobody else may use it: two writers of one key's letters would lose its order.
@@ -79,7 +80,7 @@ func (s *Store) Keys(ctx context.Context, group string, partition int) (map[stri
 func (s *Store) OfKey(ctx context.Context, group string, partition int, key string) ([]Letter, error) {
 	var out []Letter
 	for from := uint64(1); ; {
-		m, err := s.fromLeader(ctx, events.StreamDLQ, getRequest{Sequence: from, NextBySubject: s.subjects.Letter(group, partition, key)})
+		m, err := s.fromLeader(ctx, events.StreamDLQ, lookup.Request{Sequence: from, NextBySubject: s.subjects.Letter(group, partition, key)})
 		if errors.Is(err, ErrNotFound) {
 			return out, nil
 		}
@@ -125,7 +126,7 @@ type Crash struct {
 
 // LastCrash reads the last record of a partition; a zero one where there is none.
 func (s *Store) LastCrash(ctx context.Context, group string, partition int) (Crash, error) {
-	m, err := s.fromLeader(ctx, events.StreamDLQCtl, getRequest{LastBySubject: s.subjects.Crash(group, partition)})
+	m, err := s.fromLeader(ctx, events.StreamDLQCtl, lookup.Request{LastBySubject: s.subjects.Crash(group, partition)})
 	if errors.Is(err, ErrNotFound) || hasCode(err, jetstream.JSErrCodeStreamNotFound) {
 		return Crash{}, nil
 	}

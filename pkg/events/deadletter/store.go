@@ -15,6 +15,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 var (
@@ -198,12 +199,12 @@ func (s *Store) Letter(ctx context.Context, id string) (Letter, error) {
 
 // At reads one letter by its sequence in DLQ, from the stream's leader, with its state. Wraps [ErrNotFound].
 func (s *Store) At(ctx context.Context, sequence uint64) (Letter, error) {
-	return s.read(ctx, getRequest{Sequence: sequence})
+	return s.read(ctx, lookup.Request{Sequence: sequence})
 }
 
 // Peek is At without the state.
 func (s *Store) Peek(ctx context.Context, sequence uint64) (Letter, error) {
-	m, err := s.fromLeader(ctx, events.StreamDLQ, getRequest{Sequence: sequence})
+	m, err := s.fromLeader(ctx, events.StreamDLQ, lookup.Request{Sequence: sequence})
 	if err != nil {
 		return Letter{}, fmt.Errorf("read dead letter: %w", err)
 	}
@@ -212,15 +213,15 @@ func (s *Store) Peek(ctx context.Context, sequence uint64) (Letter, error) {
 
 // Head reads the first letter of a subject, from the stream's leader, with its state. Wraps [ErrNotFound].
 func (s *Store) Head(ctx context.Context, group string, partition int, key string) (Letter, error) {
-	return s.read(ctx, getRequest{Sequence: 1, NextBySubject: s.subjects.Letter(group, partition, key)})
+	return s.read(ctx, lookup.Request{Sequence: 1, NextBySubject: s.subjects.Letter(group, partition, key)})
 }
 
 // Last reads the last letter of a subject, from the stream's leader, with its state. Wraps [ErrNotFound].
 func (s *Store) Last(ctx context.Context, group string, partition int, key string) (Letter, error) {
-	return s.read(ctx, getRequest{LastBySubject: s.subjects.Letter(group, partition, key)})
+	return s.read(ctx, lookup.Request{LastBySubject: s.subjects.Letter(group, partition, key)})
 }
 
-func (s *Store) read(ctx context.Context, request getRequest) (Letter, error) {
+func (s *Store) read(ctx context.Context, request lookup.Request) (Letter, error) {
 	m, err := s.fromLeader(ctx, events.StreamDLQ, request)
 	if err != nil {
 		return Letter{}, fmt.Errorf("read dead letter: %w", err)
@@ -241,7 +242,7 @@ func (s *Store) read(ctx context.Context, request getRequest) (Letter, error) {
 
 // LastEntry reads the last entry about a letter's id, from the stream's leader. It may be about an earlier parking: compare LetterSequence. Wraps [ErrNotFound].
 func (s *Store) LastEntry(ctx context.Context, group, id string) (Entry, error) {
-	m, err := s.fromLeader(ctx, events.StreamDLQCtl, getRequest{LastBySubject: s.subjects.LetterState(group, id)})
+	m, err := s.fromLeader(ctx, events.StreamDLQCtl, lookup.Request{LastBySubject: s.subjects.LetterState(group, id)})
 	if err != nil {
 		return Entry{}, fmt.Errorf("read state of %s: %w", id, err)
 	}
@@ -354,7 +355,7 @@ func (s *Store) append(ctx context.Context, subject string, body []byte, last ui
 
 // mine looks whether the message that stands where ours should is ours.
 func (s *Store) mine(ctx context.Context, subject string, body []byte, last uint64) (uint64, error) {
-	m, err := s.fromLeader(ctx, events.StreamDLQCtl, getRequest{Sequence: last + 1, NextBySubject: subject})
+	m, err := s.fromLeader(ctx, events.StreamDLQCtl, lookup.Request{Sequence: last + 1, NextBySubject: subject})
 	if err == nil && string(m.Data) == string(body) {
 		return m.Sequence, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // AggregateSnapshots makes loads of long aggregates short: now and then the folded state is kept, and a later load reads only the events behind it.
@@ -100,7 +101,7 @@ func (s *AggregateSnapshots[S]) recall(ctx context.Context, log *Store, subject 
 
 // standsIn looks whether the log holds the snapshot's last event, and so all before it: event stores lose none. If not, it says why.
 func (h snapshotHead) standsIn(ctx context.Context, log *Store) (snapshotOutcome, error) {
-	m, err := log.oneMessage(ctx, getRequest{Sequence: h.Sequence})
+	m, err := log.oneMessage(ctx, lookup.Request{Sequence: h.Sequence})
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return snapshotNotInLog, fmt.Errorf("sequence %d: %w", h.Sequence, err)

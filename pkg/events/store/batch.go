@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // The headers of an atomic batch (NATS ADR-50). The messages share an id and are numbered from 1; the one with the commit header stores them all.
@@ -19,9 +19,6 @@ const (
 	headerBatchSequence = "Nats-Batch-Sequence"
 	headerBatchCommit   = "Nats-Batch-Commit"
 )
-
-// errBadAnswer: the broker said something that can't be understood, so nothing is known.
-var errBadAnswer = errors.New("answer of the broker can't be read")
 
 // answer is the broker's word on a publish.
 type answer struct {
@@ -57,7 +54,7 @@ func (s *Store) send(ctx context.Context, msgs []*nats.Msg) (answer, error) {
 	}
 	a, err := s.publish(ctx, last)
 	if err == nil && a.Count != len(msgs) {
-		return a, fmt.Errorf("%w: %d of %d events of a batch are acknowledged", errBadAnswer, a.Count, len(msgs))
+		return a, fmt.Errorf("%w: %d of %d events of a batch are acknowledged", lookup.ErrBadAnswer, a.Count, len(msgs))
 	}
 	return a, err
 }
@@ -69,7 +66,7 @@ func (s *Store) publish(ctx context.Context, msg *nats.Msg) (answer, error) {
 	}
 	var a answer
 	if err := json.Unmarshal(reply.Data, &a); err != nil {
-		return answer{}, fmt.Errorf("%w: %w", errBadAnswer, err)
+		return answer{}, fmt.Errorf("%w: %w", lookup.ErrBadAnswer, err)
 	}
 	if a.Error != nil {
 		return answer{}, a.Error

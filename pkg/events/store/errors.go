@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 var (
@@ -51,7 +52,6 @@ const (
 	codeBatchDuplicate        jetstream.ErrorCode = 10201 // an id of the batch was stored before
 	codeBatchIncomplete       jetstream.ErrorCode = 10176 // the leader changed inside the batch, or forgot it
 	codeBatchesInFlight       jetstream.ErrorCode = 10210
-	codeMessageNotFound       jetstream.ErrorCode = 10037
 	codeClusterUnavailable    jetstream.ErrorCode = 10008
 	codeNotLeader             jetstream.ErrorCode = 10009
 )
@@ -80,7 +80,7 @@ func outcomeOf(err error) outcome {
 		return failed
 	case errors.Is(err, errNotConnected), errors.Is(err, nats.ErrNoResponders):
 		return notTaken
-	case errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrDisconnected), errors.Is(err, errBadAnswer),
+	case errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrDisconnected), errors.Is(err, lookup.ErrBadAnswer),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
 		errors.Is(err, nats.ErrConnectionClosed): // closed while waiting
 		return unknown
@@ -102,8 +102,7 @@ func outcomeOfCode(api *jetstream.APIError) outcome {
 
 // notFound reports whether the answer to a read says that there is no such message.
 func notFound(err error) bool {
-	var api *jetstream.APIError
-	return errors.Is(err, ErrNotFound) || errors.Is(err, jetstream.ErrMsgNotFound) || errors.As(err, &api) && api.ErrorCode == codeMessageNotFound
+	return errors.Is(err, jetstream.ErrMsgNotFound) || errors.Is(err, ErrNotFound)
 }
 
 func invalidAppend(format string, args ...any) error {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // What each answer of the broker says about an append. A code in the wrong row loses an event or stores it twice.
@@ -34,7 +36,7 @@ func TestOutcomeOf(t *testing.T) {
 		{context.Canceled, unknown},
 		{nats.ErrDisconnected, unknown},
 		{nats.ErrConnectionClosed, unknown},
-		{errBadAnswer, unknown},
+		{lookup.ErrBadAnswer, unknown},
 		{fmt.Errorf("%w: %w", errNotConnected, nats.ErrConnectionClosed), failed},
 		{nats.ErrMaxPayload, failed},
 		{code(10060), failed}, // another stream's subject
@@ -51,24 +53,6 @@ func TestOutcomeOf(t *testing.T) {
 		}
 		if got := outcomeOf(fmt.Errorf("publish: %w", tt.err)); got != tt.want {
 			t.Errorf("%v, wrapped: %d, want %d", tt.err, got, tt.want)
-		}
-	}
-}
-
-func TestAPIPrefix(t *testing.T) {
-	t.Parallel()
-	nc := &nats.Conn{}
-	for want, open := range map[string]func() (jetstream.JetStream, error){
-		"$JS.API.":     func() (jetstream.JetStream, error) { return jetstream.New(nc) },
-		"$JS.HUB.API.": func() (jetstream.JetStream, error) { return jetstream.NewWithDomain(nc, "HUB") },
-		"imported.":    func() (jetstream.JetStream, error) { return jetstream.NewWithAPIPrefix(nc, "imported") },
-	} {
-		js, err := open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := apiPrefix(js); got != want {
-			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // Read hands every event from the sequence on to fn, in order, up to what was the end when it was called, and returns the last sequence that it read (from-1 when there
@@ -43,7 +45,7 @@ type follower struct {
 	fn       func(Recorded) error
 	caughtUp func()
 	// undecodable, if not nil, is told of messages that are no events, instead of fn; nil: they end the follower.
-	undecodable func(message, error) error
+	undecodable func(jetstream.RawStreamMsg, error) error
 
 	stopAtEnd bool
 	end       uint64 // the stream's last sequence at the call
@@ -139,7 +141,7 @@ func (f *follower) hand(ctx context.Context, msg jetstream.Msg, meta *jetstream.
 	if f.stopAtEnd && sequence > f.end {
 		return errReachedEnd
 	}
-	m := message{Subject: msg.Subject(), Sequence: sequence, Time: meta.Timestamp.UTC(), Header: msg.Headers(), Data: msg.Data()}
+	m := jetstream.RawStreamMsg{Subject: msg.Subject(), Sequence: sequence, Time: meta.Timestamp.UTC(), Header: msg.Headers(), Data: msg.Data()}
 	recorded, err := f.store.recorded(m)
 	switch {
 	case err == nil:
@@ -167,7 +169,7 @@ func (f *follower) nothingPending(ctx context.Context) error {
 	if f.next > f.end {
 		return f.atEnd()
 	}
-	m, err := f.store.getFromLeader(ctx, getRequest{Sequence: f.next, NextBySubject: ">"})
+	m, err := f.store.messages.FromLeader(ctx, lookup.Request{Sequence: f.next, NextBySubject: ">"})
 	switch {
 	case notFound(err), err == nil && m.Sequence > f.end:
 		return f.atEnd()

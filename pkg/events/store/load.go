@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 const (
@@ -51,7 +53,7 @@ func (s *Store) load(ctx context.Context, subject string, from uint64, singly in
 	}
 	var all []Recorded
 	for range singly {
-		m, err := s.getFromAny(ctx, getRequest{Sequence: from, NextBySubject: subject})
+		m, err := s.messages.FromAny(ctx, lookup.Request{Sequence: from, NextBySubject: subject})
 		if notFound(err) {
 			return all, nil
 		}
@@ -98,13 +100,13 @@ func (s *Store) loadRest(ctx context.Context, subject string, from uint64, all [
 }
 
 // loadPart asks for a batch of a subject in one round trip. more is set where the subject goes on. With an error, what came before it is whole.
-func (s *Store) loadPart(ctx context.Context, subject string, from uint64) (part []message, more bool, err error) {
+func (s *Store) loadPart(ctx context.Context, subject string, from uint64) (part []jetstream.RawStreamMsg, more bool, err error) {
 	ctx, done, err := s.patience(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	defer done()
-	body, err := json.Marshal(getRequest{Sequence: from, NextBySubject: subject, Batch: loadBatch, MaxBytes: loadBytes})
+	body, err := json.Marshal(batchRequest{lookup.Request{Sequence: from, NextBySubject: subject}, loadBatch, loadBytes})
 	if err != nil {
 		return nil, false, err
 	}
@@ -120,28 +122,24 @@ func (s *Store) loadPart(ctx context.Context, subject string, from uint64) (part
 	return collect(ctx, sub)
 }
 
-func collect(ctx context.Context, sub *nats.Subscription) (part []message, more bool, err error) {
+func collect(ctx context.Context, sub *nats.Subscription) (part []jetstream.RawStreamMsg, more bool, err error) {
 	var previous uint64
 	for {
 		reply, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
 			return part, false, fmt.Errorf("read batch: %w", cause(ctx, err))
 		}
-		if err := directStatus(reply); err != nil {
-			switch reply.Header.Get(headerStatus) {
-			case statusNotFound:
-				return part, false, nil
-			case statusEndOfBatch:
-				return part, reply.Header.Get(headerPending) != "0", nil
-			}
+		m, err := lookup.Direct(reply)
+		switch {
+		case notFound(err):
+			return part, false, nil
+		case err != nil && lookup.Header(reply, headerStatus) == statusEndOfBatch:
+			return part, lookup.Header(reply, headerPending) != "0", nil
+		case err != nil:
 			return part, false, err
 		}
-		m, err := directMessage(reply)
-		if err != nil {
-			return part, false, err
-		}
-		if before := reply.Header.Get(headerLastSequence); before != strconv.FormatUint(previous, 10) {
-			return part, false, fmt.Errorf("%w: a message between %d and %d is lost", errBadAnswer, previous, m.Sequence)
+		if before := lookup.Header(reply, headerLastSequence); before != strconv.FormatUint(previous, 10) {
+			return part, false, fmt.Errorf("%w: a message between %d and %d is lost", lookup.ErrBadAnswer, previous, m.Sequence)
 		}
 		previous = m.Sequence
 		part = append(part, m)
@@ -152,7 +150,7 @@ func collect(ctx context.Context, sub *nats.Subscription) (part []message, more 
 func (s *Store) loadFromLeader(ctx context.Context, subject string, from uint64) ([]Recorded, error) {
 	var all []Recorded
 	for {
-		m, err := s.getFromLeader(ctx, getRequest{Sequence: from, NextBySubject: subject})
+		m, err := s.messages.FromLeader(ctx, lookup.Request{Sequence: from, NextBySubject: subject})
 		if notFound(err) {
 			return all, nil
 		}
@@ -168,8 +166,17 @@ func (s *Store) loadFromLeader(ctx context.Context, subject string, from uint64)
 	}
 }
 
+// batchRequest asks the direct API for the next messages of a subject.
+type batchRequest struct {
+	lookup.Request
+	Batch    int `json:"batch"`
+	MaxBytes int `json:"max_bytes"`
+}
+
 // The headers by which a batch of the direct API can be checked.
 const (
+	headerStatus       = "Status"
+	statusEndOfBatch   = "204"
 	headerPending      = "Nats-Num-Pending"
 	headerLastSequence = jetstream.LastSequenceHeader
 )

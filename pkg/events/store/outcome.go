@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // errDuplicateID: the stream remembers an id of the append, but the append does not stand where the lock says.
@@ -27,8 +30,8 @@ func (s *Store) locate(ctx context.Context, l lock, msgs []*nats.Msg, o outcome)
 	if o == duplicate {
 		return s.search(ctx, msgs)
 	}
-	request := getRequest{Sequence: l.sequence + 1, NextBySubject: l.subject}
-	first, err := s.getFromLeader(ctx, request)
+	request := lookup.Request{Sequence: l.sequence + 1, NextBySubject: l.subject}
+	first, err := s.messages.FromLeader(ctx, request)
 	if notFound(err) {
 		return nothing, 0, nil
 	}
@@ -40,13 +43,13 @@ func (s *Store) locate(ctx context.Context, l lock, msgs []*nats.Msg, o outcome)
 
 // compare tells whether the append begins at first. A batch is stored whole and in a row, and its last event is looked at first: mostly that tells. But events can
 // reach the stream in other company too, when two writers give what they do the same ids and gather it differently, so all between are looked at besides.
-func (s *Store) compare(ctx context.Context, msgs []*nats.Msg, first message) (place, uint64, error) {
+func (s *Store) compare(ctx context.Context, msgs []*nats.Msg, first jetstream.RawStreamMsg) (place, uint64, error) {
 	if !same(msgs[0], first) {
 		return theirs, first.Sequence, nil
 	}
 	end := first.Sequence + uint64(len(msgs)) - 1
 	for i := len(msgs) - 1; i > 0; i-- {
-		m, err := s.getFromLeader(ctx, getRequest{Sequence: first.Sequence + uint64(i)})
+		m, err := s.messages.FromLeader(ctx, lookup.Request{Sequence: first.Sequence + uint64(i)})
 		if notFound(err) {
 			return theirs, first.Sequence, nil
 		}
@@ -63,7 +66,7 @@ func (s *Store) compare(ctx context.Context, msgs []*nats.Msg, first message) (p
 // search looks for the append anywhere in its first subject: the stream knows an id of it, so it was stored under another lock.
 func (s *Store) search(ctx context.Context, msgs []*nats.Msg) (place, uint64, error) {
 	for from := uint64(1); ; {
-		m, err := s.getFromLeader(ctx, getRequest{Sequence: from, NextBySubject: msgs[0].Subject})
+		m, err := s.messages.FromLeader(ctx, lookup.Request{Sequence: from, NextBySubject: msgs[0].Subject})
 		if notFound(err) {
 			return nothing, 0, nil
 		}
@@ -77,7 +80,7 @@ func (s *Store) search(ctx context.Context, msgs []*nats.Msg) (place, uint64, er
 	}
 }
 
-func same(sent *nats.Msg, stored message) bool {
+func same(sent *nats.Msg, stored jetstream.RawStreamMsg) bool {
 	return sent.Subject == stored.Subject && idOf(sent.Header) == idOf(stored.Header)
 }
 

@@ -23,7 +23,7 @@ func (c *counter) Count() int                      { return c.n }
 func TestVersionsMeetAtTheFarthestPosition(t *testing.T) {
 	t.Parallel()
 	p, err := NewProjection(ProjectionConfig[*counter]{
-		Name: "n", Fold: 1, Layout: 1, Logs: []*Store{{asker: asker{stream: "A"}}, {asker: asker{stream: "B"}}}, New: func() *counter { return &counter{} }, SaveEvery: -1,
+		Name: "n", Fold: 1, Layout: 1, Logs: []*Store{{asker: &asker{stream: "A"}}, {asker: &asker{stream: "B"}}}, New: func() *counter { return &counter{} }, SaveEvery: -1,
 	}, ProjectionDeps{})
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // Version is what is recorded of one version of a read model.
@@ -123,7 +125,7 @@ func (p *Projection[M]) getJSON(ctx context.Context, key string, into any) (uint
 
 // value reads a value as the leader knows it. The client's own Get asks any replica: who has just changed the record, or been told that it changed, might read the one before.
 func (p *Projection[M]) value(ctx context.Context, key string) (data []byte, revision uint64, err error) {
-	m, err := p.values.getFromLeader(ctx, getRequest{LastBySubject: "$KV." + p.deps.Versions + "." + key}) // NATS ADR-8
+	m, err := p.values.messages.FromLeader(ctx, lookup.Request{LastBySubject: "$KV." + p.deps.Versions + "." + key}) // NATS ADR-8
 	switch {
 	case notFound(err):
 		return nil, 0, nil

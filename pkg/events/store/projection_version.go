@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/tidemark/tidemark/pkg/events"
 )
 
@@ -90,7 +92,7 @@ func (v *version[M]) follow(ctx context.Context, i int, log *Store) error {
 	f := &follower{
 		store: log, next: v.at[i] + 1,
 		fn: func(r Recorded) error { return v.take(ctx, i, r, nil) },
-		undecodable: func(m message, err error) error {
+		undecodable: func(m jetstream.RawStreamMsg, err error) error {
 			return v.take(ctx, i, Recorded{Stream: log.stream, Subject: m.Subject, Sequence: m.Sequence}, err)
 		},
 		caughtUp: sync.OnceFunc(v.oneCaughtUp),

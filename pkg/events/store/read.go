@@ -7,10 +7,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // recorded decodes a message, into the newest version of its type.
-func (s *Store) recorded(m message) (Recorded, error) {
+func (s *Store) recorded(m jetstream.RawStreamMsg) (Recorded, error) {
 	ev, err := s.registry.Decode(events.Header(m.Header), m.Data)
 	if err != nil {
 		return Recorded{}, fmt.Errorf("%s, sequence %d: %w", s.stream, m.Sequence, err)
@@ -23,7 +24,7 @@ func (s *Store) Last(ctx context.Context, subject string) (Recorded, error) {
 	if !exactSubject(subject) {
 		return Recorded{}, fmt.Errorf("read last of %s: %w", subject, errNotExact)
 	}
-	r, err := s.one(ctx, getRequest{LastBySubject: subject})
+	r, err := s.one(ctx, lookup.Request{LastBySubject: subject})
 	if err != nil {
 		return Recorded{}, fmt.Errorf("read last of %s: %w", subject, err)
 	}
@@ -35,7 +36,7 @@ func (s *Store) Get(ctx context.Context, sequence uint64) (Recorded, error) {
 	if sequence == 0 {
 		return Recorded{}, fmt.Errorf("read %s, sequence 0: %w", s.stream, ErrNotFound)
 	}
-	r, err := s.one(ctx, getRequest{Sequence: sequence})
+	r, err := s.one(ctx, lookup.Request{Sequence: sequence})
 	if err != nil {
 		return Recorded{}, fmt.Errorf("read %s, sequence %d: %w", s.stream, sequence, err)
 	}
@@ -60,7 +61,7 @@ func (s *Store) LastSequence(ctx context.Context) (uint64, error) {
 }
 
 // one reads one event from any replica. What a replica does not know may not have reached it yet: then the leader is asked.
-func (s *Store) one(ctx context.Context, request getRequest) (Recorded, error) {
+func (s *Store) one(ctx context.Context, request lookup.Request) (Recorded, error) {
 	m, err := s.oneMessage(ctx, request)
 	if err != nil {
 		return Recorded{}, err

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/eventstest"
@@ -56,6 +57,37 @@ func TestReadOneEvent(t *testing.T) {
 				t.Error("load of a wildcard succeeds")
 			}
 		})
+	}
+}
+
+// Where an event stands is the broker's word. A producer that writes the same words into its headers hides no event, and moves none, read one by one or in a batch.
+func TestHeadersThatSpeakForTheBroker(t *testing.T) {
+	t.Parallel()
+	set := start(t, eventstest.Start)
+	s, js, ctx := set.open(t), set.JetStream(), testContext(t)
+	const all = 40 // the first 16 are read one by one
+	for i := range int64(all) {
+		msg, err := set.encoder.Encode(ctx, "ledger.a", amount(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{jetstream.SequenceHeader, jetstream.LastSequenceHeader, "Nats-Num-Pending", "Status"} {
+			msg.Header.Set(name, "0")
+		}
+		msg.Header.Set(jetstream.SubjectHeader, "ledger.b")
+		msg.Header.Set(jetstream.TimeStampHeaer, "2001-01-01T00:00:00Z")
+		if _, err := js.PublishMsg(ctx, msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recorded, err := s.Load(ctx, "ledger.a")
+	if err != nil || len(recorded) != all {
+		t.Fatalf("%d events, %v", len(recorded), err)
+	}
+	for i, r := range recorded {
+		if r.Sequence != uint64(i)+1 || r.Subject != "ledger.a" || amountOf(t, r) != int64(i) || r.StoredAt.Year() == 2001 {
+			t.Errorf("event %d: sequence %d of %s, stored at %s", i, r.Sequence, r.Subject, r.StoredAt)
+		}
 	}
 }
 

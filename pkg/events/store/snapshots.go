@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // Snapshots is the disposable cache of folded state: named blobs of any size, each replaced as a whole. Whoever loses it folds the log again.
@@ -91,7 +93,7 @@ func (s *Snapshots) piecesOf(info jetstream.ObjectInfo) string {
 // describe reads a blob's description, as the leader knows it. Wraps [ErrNotFound].
 func (s *Snapshots) describe(ctx context.Context, name string) (jetstream.ObjectInfo, error) {
 	var info jetstream.ObjectInfo
-	m, err := s.pieces.getFromLeader(ctx, getRequest{LastBySubject: s.descriptionOf(name)})
+	m, err := s.pieces.messages.FromLeader(ctx, lookup.Request{LastBySubject: s.descriptionOf(name)})
 	switch {
 	case notFound(err):
 		return info, ErrNotFound
@@ -128,7 +130,7 @@ func (s *Snapshots) assemble(ctx context.Context, info jetstream.ObjectInfo) ([]
 	data := make([]byte, 0, min(info.Size, maxAllocated))
 	next := uint64(1)
 	for i := range info.Chunks {
-		m, err := s.pieces.oneMessage(ctx, getRequest{Sequence: next, NextBySubject: s.piecesOf(info)})
+		m, err := s.pieces.oneMessage(ctx, lookup.Request{Sequence: next, NextBySubject: s.piecesOf(info)})
 		if err != nil {
 			return nil, fmt.Errorf("piece %d of %d: %w", i+1, info.Chunks, err)
 		}

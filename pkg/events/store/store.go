@@ -27,7 +27,7 @@ type Write struct {
 
 // Store reads and appends one stream. It is safe for use by many goroutines and holds nothing that must be closed.
 type Store struct {
-	asker
+	*asker
 	js       jetstream.JetStream
 	encoder  *bus.Encoder
 	registry *events.Registry // of the encoder
@@ -59,21 +59,7 @@ func defaultPace() pace {
 func New(js jetstream.JetStream, stream string, encoder *bus.Encoder, telemetry bus.Telemetry) *Store {
 	telemetry = telemetry.OrNothing()
 	return &Store{
-		asker: asker{nc: js.Conn(), stream: stream, prefix: apiPrefix(js), pace: defaultPace()}, js: js, encoder: encoder, registry: encoder.Registry(),
+		asker: newAsker(js, stream), js: js, encoder: encoder, registry: encoder.Registry(),
 		log: telemetry.Logger, spans: bus.NewPublishSpans(telemetry), metrics: newMetrics(telemetry, stream),
 	}
-}
-
-// apiPrefix is where the JetStream API answers: apart from the default, a domain or an import may have moved it.
-func apiPrefix(js jetstream.JetStream) string {
-	options := js.Options()
-	switch {
-	case options.Domain != "":
-		return "$JS." + options.Domain + ".API."
-	case options.APIPrefix == "":
-		return jetstream.DefaultAPIPrefix
-	case options.APIPrefix[len(options.APIPrefix)-1] != '.':
-		return options.APIPrefix + "."
-	}
-	return options.APIPrefix
 }
