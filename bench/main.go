@@ -17,6 +17,7 @@ import (
 
 type cli struct {
 	Orders     ordersCmd     `cmd:"" help:"Orders a second from placed to confirmed, through the real services, and the same messages in plain nats.go."`
+	Guarantees guaranteesCmd `cmd:"" help:"The same in plain nats.go with one guarantee more in each step: what each costs at the least."`
 	Latency    latencyCmd    `cmd:"" help:"Time from placed to confirmed at a fixed rate."`
 	Event      eventCmd      `cmd:"" help:"Publish and consume one event with everything on, and in plain nats.go."`
 	Groups     groupsCmd     `cmd:"" help:"A consumer group beside one plain consumer of the same stream."`

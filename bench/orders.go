@@ -113,14 +113,19 @@ func spread(rs []round) string {
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-func perOrder(rs []round, n int) string {
-	var self, other time.Duration
+// cost is the CPU time of an order, in microseconds.
+func cost(rs []round, n int) (self, other float64) {
 	for _, r := range rs {
-		self += r.cpu.self
-		other += r.cpu.other
+		self += micros(r.cpu.self)
+		other += micros(r.cpu.other)
 	}
 	total := float64(n * len(rs))
-	return fmt.Sprintf("%.1f / %.1f µs", micros(self)/total, micros(other)/total)
+	return self / total, other / total
+}
+
+func perOrder(rs []round, n int) string {
+	self, other := cost(rs, n)
+	return fmt.Sprintf("%.1f / %.1f µs", self, other)
 }
 
 // rig is the system over a nats-server of its own process, a driver that orders, and the plain counterpart on the same server.
