@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
 )
@@ -179,10 +180,10 @@ func (s *backfills) find(ctx context.Context, id string) (BackfillJob, bool, err
 	}
 	var found BackfillJob
 	what := reading{stream: events.StreamWindows, filters: []string{s.subject()}}
-	err := readMatching(ctx, s.backfill.js, what, func(m *logMessage) error {
+	err := readMatching(ctx, s.backfill.js, what, func(m *jetstream.RawStreamMsg) error {
 		var j BackfillJob
-		if err := json.Unmarshal(m.data, &j); err != nil {
-			return fmt.Errorf("backfill job in message %d of %s: %w", m.sequence, events.StreamWindows, err)
+		if err := json.Unmarshal(m.Data, &j); err != nil {
+			return fmt.Errorf("backfill job in message %d of %s: %w", m.Sequence, events.StreamWindows, err)
 		}
 		if j.ID == id {
 			found = j

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 	"github.com/tidemark/tidemark/pkg/window"
 )
 
@@ -33,15 +34,15 @@ func (b *backfill) replay(ctx context.Context, tasks []*task, log logState) erro
 		return nil
 	}
 	n := 0
-	_, err := readAll(ctx, b.js, events.StreamTimeline, after+1, func(m *logMessage) error {
-		if m.sequence > last {
+	_, err := readAll(ctx, b.js, events.StreamTimeline, after+1, func(m *jetstream.RawStreamMsg) error {
+		if m.Sequence > last {
 			return errAtEnd
 		}
-		if n++; n == 1 && m.sequence > max(after+1, log.first) {
+		if n++; n == 1 && m.Sequence > max(after+1, log.first) {
 			return fmt.Errorf("%s has lost messages from %d on meanwhile: run the backfill again", events.StreamTimeline, after+1)
 		}
 		b.give(tasks, m)
-		if m.sequence == last {
+		if m.Sequence == last {
 			return errAtEnd
 		}
 		return nil
@@ -50,11 +51,11 @@ func (b *backfill) replay(ctx context.Context, tasks []*task, log logState) erro
 }
 
 // give puts one message through the recomputations.
-func (b *backfill) give(tasks []*task, m *logMessage) {
+func (b *backfill) give(tasks []*task, m *jetstream.RawStreamMsg) {
 	d := deliveryOf(m, b.plan)
-	stored := m.stored.UnixMilli()
+	stored := m.Time.UnixMilli()
 	for _, t := range tasks {
-		if len(t.lates) == 0 || m.sequence > t.standing.Sequence {
+		if len(t.lates) == 0 || m.Sequence > t.standing.Sequence {
 			continue
 		}
 		reading, ok := b.readingOf(&d, t.query)
@@ -65,7 +66,7 @@ func (b *backfill) give(tasks []*task, m *logMessage) {
 		t.recompute.Apply(window.Event{
 			ID: identity(&d.Event), Key: reading.Key, Item: reading.Item, Value: reading.Value, Parts: reading.Parts,
 			Time: t.query.timeOf(&d.Event, stored), Stored: stored,
-		}, t.missed[m.sequence]...)
+		}, t.missed[m.Sequence]...)
 	}
 }
 
@@ -100,14 +101,14 @@ func (b *backfill) beginning(ctx context.Context, t *task, log logState) (uint64
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	m, err := fromLeader(ctx, b.js, events.StreamTimeline, fmt.Sprintf(`{"start_time":%q,"next_by_subj":">"}`, begins.Format(time.RFC3339Nano)))
+	m, err := lookup.Of(b.js, events.StreamTimeline).FromLeader(ctx, lookup.Request{StartTime: begins, NextBySubject: ">"})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return log.last, nil
 	}
 	if err != nil {
 		return 0, fmt.Errorf("find %s in %s: %w", begins.Format(time.RFC3339), events.StreamTimeline, err)
 	}
-	return m.sequence, nil
+	return m.Sequence, nil
 }
 
 // reading is what of a stream is read.
@@ -119,7 +120,7 @@ type reading struct {
 }
 
 // readMatching hands what a stream holds now to fn. fn may end it early with errAtEnd; of latest, it may get a message twice.
-func readMatching(ctx context.Context, js jetstream.JetStream, what reading, fn func(*logMessage) error) error {
+func readMatching(ctx context.Context, js jetstream.JetStream, what reading, fn func(*jetstream.RawStreamMsg) error) error {
 	end, err := lastMatching(ctx, js, &what)
 	if err != nil || end < what.from || end == 0 {
 		return err
@@ -147,11 +148,11 @@ func lastMatching(ctx context.Context, js jetstream.JetStream, what *reading) (l
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	for _, filter := range what.filters {
-		m, err := fromLeader(ctx, js, what.stream, fmt.Sprintf(`{"last_by_subj":%q}`, filter))
+		m, err := lookup.Of(js, what.stream).FromLeader(ctx, lookup.Request{LastBySubject: filter})
 		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 			return 0, fmt.Errorf("read %s: %w", what.stream, err)
 		}
-		last = max(last, m.sequence)
+		last = max(last, m.Sequence)
 	}
 	return last, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // backfillRecord is how far one query's backfills have come. The last message of its subject is the truth, and the next one is taken only on top of it.
@@ -57,12 +58,12 @@ func (j *journal) position(ctx context.Context, query string) (backfillRecord, u
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	rec := backfillRecord{Format: backfillFormat, Query: query}
-	m, err := fromLeader(ctx, j.js, events.StreamWindows, fmt.Sprintf(`{"last_by_subj":%q}`, j.backfills(query)))
+	m, err := lookup.Of(j.js, events.StreamWindows).FromLeader(ctx, lookup.Request{LastBySubject: j.backfills(query)})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return rec, 0, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(m.data, &rec)
+		err = json.Unmarshal(m.Data, &rec)
 	}
 	if err != nil {
 		return rec, 0, fmt.Errorf("read the position of backfills: %w", err)
@@ -70,7 +71,7 @@ func (j *journal) position(ctx context.Context, query string) (backfillRecord, u
 	if rec.Format != backfillFormat {
 		return rec, 0, fmt.Errorf("read the position of backfills: %w: it is %d, this program knows %d", errFormat, rec.Format, backfillFormat)
 	}
-	return rec, m.sequence, nil
+	return rec, m.Sequence, nil
 }
 
 // move stores a position on top of the one with the sequence after.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 	"github.com/tidemark/tidemark/pkg/window"
 )
 
@@ -101,7 +102,7 @@ func (b *backfill) settled(ctx context.Context) (*record, error) {
 
 // isOut says whether a result of a record, or one that replaced it, is in WINDOWS.
 func (b *backfill) isOut(ctx context.Context, subject string, r *result) (bool, error) {
-	m, err := fromLeader(ctx, b.js, events.StreamWindows, fmt.Sprintf(`{"last_by_subj":%q}`, subject))
+	m, err := lookup.Of(b.js, events.StreamWindows).FromLeader(ctx, lookup.Request{LastBySubject: subject})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}
@@ -126,7 +127,7 @@ func (b *backfill) readLate(ctx context.Context, t *task, log logState) error {
 		filters = append(filters, b.journal.subjects.Late(reason.String(), t.query.Name))
 	}
 	pending := len(t.lates)
-	err = readMatching(ctx, b.js, reading{stream: events.StreamLate, filters: filters, from: t.position.Position + 1}, func(m *logMessage) error {
+	err = readMatching(ctx, b.js, reading{stream: events.StreamLate, filters: filters, from: t.position.Position + 1}, func(m *jetstream.RawStreamMsg) error {
 		late, err := lateIn(m)
 		if err != nil {
 			return err
@@ -139,10 +140,10 @@ func (b *backfill) readLate(ctx context.Context, t *task, log logState) error {
 		}
 		switch {
 		case !t.more:
-			t.next.Position = m.sequence
+			t.next.Position = m.Sequence
 			t.next.Seen++
 			t.report.Late++
-			return b.miss(ctx, t, m.sequence, &late, log)
+			return b.miss(ctx, t, m.Sequence, &late, log)
 		case log.first > 1: // to judge whether the log has all events of a window, one must know all that missed it
 			return b.alsoMissed(ctx, t, &late, log)
 		}
@@ -176,7 +177,7 @@ func (b *backfill) readPending(ctx context.Context, t *task, stream jetstream.St
 			if err != nil {
 				return err
 			}
-			late, err := lateIn(&logMessage{header: m.Header, data: m.Data, sequence: m.Sequence})
+			late, err := lateIn(m)
 			found[i] = &late
 			return err
 		})
@@ -196,14 +197,14 @@ func (b *backfill) readPending(ctx context.Context, t *task, stream jetstream.St
 	return nil
 }
 
-func lateIn(m *logMessage) (events.LateEvent, error) {
-	ev, err := events.Decode(events.Header(m.header), m.data)
+func lateIn(m *jetstream.RawStreamMsg) (events.LateEvent, error) {
+	ev, err := events.Decode(events.Header(m.Header), m.Data)
 	if err != nil {
-		return events.LateEvent{}, fmt.Errorf("message %d of %s: %w", m.sequence, events.StreamLate, err)
+		return events.LateEvent{}, fmt.Errorf("message %d of %s: %w", m.Sequence, events.StreamLate, err)
 	}
 	late, err := events.Payload[events.LateEvent](&ev)
 	if err != nil {
-		return events.LateEvent{}, fmt.Errorf("message %d of %s: %w", m.sequence, events.StreamLate, err)
+		return events.LateEvent{}, fmt.Errorf("message %d of %s: %w", m.Sequence, events.StreamLate, err)
 	}
 	return late, nil
 }
@@ -261,7 +262,7 @@ func (b *backfill) keyOf(ctx context.Context, q *asked, late *events.LateEvent, 
 	if late.Sequence < log.first {
 		return "", false, nil
 	}
-	m, err := fromLeader(ctx, b.js, events.StreamTimeline, fmt.Sprintf(`{"seq":%d}`, late.Sequence))
+	m, err := lookup.Of(b.js, events.StreamTimeline).FromLeader(ctx, lookup.Request{Sequence: late.Sequence})
 	if err != nil {
 		return "", false, fmt.Errorf("read late event %d of %s: %w", late.Sequence, events.StreamTimeline, err)
 	}
@@ -273,15 +274,15 @@ func (b *backfill) keyOf(ctx context.Context, q *asked, late *events.LateEvent, 
 // readPublished reads the newest results of the windows that the round is about.
 func (b *backfill) readPublished(ctx context.Context, t *task) error {
 	what := reading{stream: events.StreamWindows, filters: []string{b.journal.subjects.WindowsOf(t.query.Name)}, latest: true}
-	err := readMatching(ctx, b.js, what, func(m *logMessage) error {
+	err := readMatching(ctx, b.js, what, func(m *jetstream.RawStreamMsg) error {
 		w, err := resultIn(m)
 		if err != nil {
-			return fmt.Errorf("message %d of %s: %w", m.sequence, events.StreamWindows, err)
+			return fmt.Errorf("message %d of %s: %w", m.Sequence, events.StreamWindows, err)
 		}
 		r := w.result()
 		at := window.Miss{Key: r.Key, Window: r.Window}
 		if t.recompute.Wants(at) {
-			t.published[at] = published{Result: r, sequence: m.sequence}
+			t.published[at] = published{Result: r, sequence: m.Sequence}
 		}
 		return nil
 	})

@@ -61,7 +61,7 @@ func (s *shop) results() (map[windowPlace]window.Result, int) {
 			s.tb.Fatal(err)
 		}
 		n++
-		last[m.subject] = w
+		last[m.Subject] = w
 	}
 	for _, w := range last {
 		if r := w.result(); r.Timing != window.Retract {
@@ -85,7 +85,7 @@ func (s *shop) batch(p *plan) map[windowPlace]window.Result {
 		clock := int64(0)
 		for _, m := range s.stored(events.StreamTimeline, "") {
 			d := deliveryOf(&m, p)
-			clock = max(clock, m.stored.UnixMilli())
+			clock = max(clock, m.Time.UnixMilli())
 			takers := p.byType[d.Event.Type]
 			n := slices.Index(takers, i)
 			if d.Err != nil || n < 0 || d.Event.Time.UnixMilli() > clock+maxFutureOf(q) {
@@ -284,7 +284,7 @@ func TestBackfillWithoutTheBeginning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cut := s.stored(events.StreamTimeline, "orders.")[20].sequence
+	cut := s.stored(events.StreamTimeline, "orders.")[20].Sequence
 	want := s.batch(s.newBackfillOf(in).plan)
 	if err := stream.Purge(t.Context(), jetstream.WithPurgeSequence(cut)); err != nil {
 		t.Fatal(err)
@@ -315,7 +315,7 @@ func TestBackfillStaysAtop(t *testing.T) {
 	var rec record // the one that closed the minute of a
 	for _, m := range s.stored(events.StreamWindows, s.subjects.Commit(journalName, 0)) {
 		var r record
-		if err := json.Unmarshal(m.data, &r); err != nil {
+		if err := json.Unmarshal(m.Data, &r); err != nil {
 			t.Fatal(err)
 		}
 		if len(r.Outputs.Results) > 0 {

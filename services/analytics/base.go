@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // A base is a snapshot of the engines, cut into messages. What a record can't do without is in the base that it names and in TIMELINE behind it.
@@ -127,6 +128,6 @@ func (j *journal) part(ctx context.Context, stream jetstream.Stream, sequence ui
 	if !errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, err
 	}
-	m, err := fromLeader(ctx, j.js, events.StreamWindows, fmt.Sprintf(`{"seq":%d}`, sequence))
-	return m.data, err
+	m, err := lookup.Of(j.js, events.StreamWindows).FromLeader(ctx, lookup.Request{Sequence: sequence})
+	return m.Data, err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/access"
@@ -107,7 +108,7 @@ func (s *Service) missed(ctx context.Context, r *reader, out *eventStream) error
 			what.filters = append(what.filters, s.worker.publisher.subjects.WindowsOf(q.Name))
 		}
 	}
-	return readMatching(ctx, s.worker.js, what, func(m *logMessage) error {
+	return readMatching(ctx, s.worker.js, what, func(m *jetstream.RawStreamMsg) error {
 		select {
 		case <-r.ended:
 			return errEnded
@@ -117,7 +118,7 @@ func (s *Service) missed(ctx context.Context, r *reader, out *eventStream) error
 		if err != nil {
 			return nil //nolint:nilerr // the follower has logged it
 		}
-		if c := changeOf(m.sequence, &w.WindowResult); r.wants(&c.item) {
+		if c := changeOf(m.Sequence, &w.WindowResult); r.wants(&c.item) {
 			return out.send(&c)
 		}
 		return nil

@@ -94,7 +94,7 @@ func TestClickIsStoredAsItWasSent(t *testing.T) {
 	if len(stored) != 1 {
 		t.Fatalf("stored %d clicks", len(stored))
 	}
-	ev, err := events.Decode(events.Header(stored[0].header), stored[0].data)
+	ev, err := events.Decode(events.Header(stored[0].Header), stored[0].Data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +105,8 @@ func TestClickIsStoredAsItWasSent(t *testing.T) {
 		t.Errorf("a click without a time got %s", ev.Time)
 	}
 	token := events.Token("a.b *>")
-	if want := fmt.Sprintf("clicks.%d.%s", s.subjects.PartitionOf("a.b *>"), token); stored[0].subject != want {
-		t.Errorf("stored on %s, want %s", stored[0].subject, want)
+	if want := fmt.Sprintf("clicks.%d.%s", s.subjects.PartitionOf("a.b *>"), token); stored[0].Subject != want {
+		t.Errorf("stored on %s, want %s", stored[0].Subject, want)
 	}
 }
 

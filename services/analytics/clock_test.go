@@ -46,7 +46,7 @@ func TestClockRunsAheadAndPartitionsFallSilent(t *testing.T) {
 		t.Errorf("%+v", q)
 	}
 	late := s.stored(events.StreamLate, "")
-	if len(late) != 1 || late[0].subject != s.subjects.Late("future_skew", name) {
+	if len(late) != 1 || late[0].Subject != s.subjects.Late("future_skew", name) {
 		t.Errorf("%d late events", len(late))
 	}
 

@@ -116,7 +116,7 @@ func (f *filled) compare(t *testing.T, w *worker, ordered bool) {
 	}
 	got := func(stream, filter string) (out []string) {
 		for _, m := range f.stored(stream, filter) {
-			out = append(out, m.subject+" "+string(m.data))
+			out = append(out, m.Subject+" "+string(m.Data))
 		}
 		return out
 	}
@@ -351,8 +351,8 @@ func TestStepWithManyOutputsIsCut(t *testing.T) {
 		t.Errorf("%d commits, want the step cut into several", len(records))
 	}
 	for _, m := range records {
-		if len(m.data) > 1<<20-4096 {
-			t.Errorf("a record of %d bytes", len(m.data))
+		if len(m.Data) > 1<<20-4096 {
+			t.Errorf("a record of %d bytes", len(m.Data))
 		}
 	}
 	if n := len(s.stored(events.StreamLate, "")); n != 4000 {

@@ -278,11 +278,11 @@ func (in *instance) awaitRead(query string, n uint64) {
 }
 
 // stored reads all of a stream.
-func (s *shop) stored(stream, filter string) []logMessage {
+func (s *shop) stored(stream, filter string) []jetstream.RawStreamMsg {
 	s.tb.Helper()
-	var out []logMessage
-	_, err := readAll(s.tb.Context(), s.js, stream, 1, func(m *logMessage) error {
-		if strings.HasPrefix(m.subject, filter) {
+	var out []jetstream.RawStreamMsg
+	_, err := readAll(s.tb.Context(), s.js, stream, 1, func(m *jetstream.RawStreamMsg) error {
+		if strings.HasPrefix(m.Subject, filter) {
 			out = append(out, *m)
 		}
 		return nil

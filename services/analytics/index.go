@@ -188,17 +188,17 @@ func (f *follower) caughtUp() error {
 	return nil
 }
 
-func (f *follower) take(m *logMessage) error {
-	if mine := f.index.own.take(m.header.Get(nats.MsgIdHdr)); mine && !f.feed.watched() {
+func (f *follower) take(m *jetstream.RawStreamMsg) error {
+	if mine := f.index.own.take(m.Header.Get(nats.MsgIdHdr)); mine && !f.feed.watched() {
 		return nil
 	}
 	w, err := resultIn(m)
 	if err != nil {
-		f.log.Warn("a window result can't be read: it is not listed", "error", err, "sequence", m.sequence)
+		f.log.Warn("a window result can't be read: it is not listed", "error", err, "sequence", m.Sequence)
 		return nil
 	}
 	if f.live {
-		f.feed.tell(changeOf(m.sequence, &w.WindowResult))
+		f.feed.tell(changeOf(m.Sequence, &w.WindowResult))
 	}
 	f.index.put(w.Query, &result{
 		Key: w.Key, Start: w.Start.UnixMilli(), End: w.End.UnixMilli(), Count: w.Count, Value: w.Value, Top: w.Top, Revision: w.Revision, Timing: w.Timing, Sequence: w.Sequence,

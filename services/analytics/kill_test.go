@@ -126,7 +126,7 @@ func (s *shop) given() given {
 	s.tb.Helper()
 	read := func(stream, filter string) (out []string) {
 		for _, m := range s.stored(stream, filter) {
-			out = append(out, m.subject+" "+m.header.Get("ce-id")+" "+m.header.Get("ce-time")+" "+string(m.data))
+			out = append(out, m.Subject+" "+m.Header.Get("ce-id")+" "+m.Header.Get("ce-time")+" "+string(m.Data))
 		}
 		return out
 	}
@@ -163,9 +163,9 @@ func (g *given) once(t *testing.T) {
 func (g *given) last(s *shop) []string {
 	last := make(map[string]string)
 	for _, m := range s.stored(events.StreamWindows, "windows.") {
-		last[m.subject] = string(m.data)
-		if strings.Contains(string(m.data), `"retract"`) {
-			delete(last, m.subject)
+		last[m.Subject] = string(m.Data)
+		if strings.Contains(string(m.Data), `"retract"`) {
+			delete(last, m.Subject)
 		}
 	}
 	var all []string
@@ -194,8 +194,8 @@ func (s *shop) awaitAll(last uint64) {
 // lastEvent is the sequence of the last event in TIMELINE.
 func (s *shop) lastEvent() (last uint64) {
 	for _, m := range s.stored(events.StreamTimeline, "") {
-		if m.subject != events.SubjectTick {
-			last = m.sequence
+		if m.Subject != events.SubjectTick {
+			last = m.Sequence
 		}
 	}
 	return last

@@ -75,8 +75,8 @@ func (f *lateFlight) wait(ctx context.Context) (uint64, error) {
 
 // scanLate gathers the ids of what is in LATE behind a sequence, and returns its last sequence.
 func (p *publisher) scanLate(ctx context.Context, after uint64, ids map[string]bool) (last uint64, err error) {
-	last, err = readAll(ctx, p.js, events.StreamLate, after+1, func(m *logMessage) error {
-		if ev, err := events.Decode(events.Header(m.header), m.data); err == nil {
+	last, err = readAll(ctx, p.js, events.StreamLate, after+1, func(m *jetstream.RawStreamMsg) error {
+		if ev, err := events.Decode(events.Header(m.Header), m.Data); err == nil {
 			ids[ev.ID] = true
 		}
 		return nil

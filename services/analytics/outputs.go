@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 // publisher gives the outputs of committed steps to WINDOWS, LATE and ALERTS. Doing it again, after a crash or by an instance that woke up late, changes
@@ -219,7 +220,7 @@ func (p *publisher) put(ctx context.Context, subject string, ev events.Event, ex
 
 // missing looks at a subject: the sequence of its last message, and which of the chain's results is the first that is not stored.
 func (p *publisher) missing(ctx context.Context, c *chain) (last uint64, from int, err error) {
-	m, err := fromLeader(ctx, p.js, events.StreamWindows, fmt.Sprintf(`{"last_by_subj":%q}`, c.subject))
+	m, err := lookup.Of(p.js, events.StreamWindows).FromLeader(ctx, lookup.Request{LastBySubject: c.subject})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return 0, 0, nil
 	}
@@ -228,21 +229,21 @@ func (p *publisher) missing(ctx context.Context, c *chain) (last uint64, from in
 	}
 	there, err := resultIn(&m)
 	if err != nil {
-		return 0, 0, fmt.Errorf("%s, sequence %d of %s: %w: %w", c.subject, m.sequence, events.StreamWindows, errForeign, err)
+		return 0, 0, fmt.Errorf("%s, sequence %d of %s: %w: %w", c.subject, m.Sequence, events.StreamWindows, errForeign, err)
 	}
 	for i := range c.events {
 		if c.events[i].ID == there.id {
-			return m.sequence, i + 1, nil
+			return m.Sequence, i + 1, nil
 		}
 	}
 	if c.results[0].Sequence == 0 && there.Sequence == 0 { // of a record of 0.1.0, which gave each window one result
-		return 0, 0, fmt.Errorf("%s, sequence %d of %s: %w", c.subject, m.sequence, events.StreamWindows, errForeign)
+		return 0, 0, fmt.Errorf("%s, sequence %d of %s: %w", c.subject, m.Sequence, events.StreamWindows, errForeign)
 	}
 	// What came out of an earlier message of the log has been replaced; and what came out of the same one, by a backfill.
 	for from < len(c.results) && c.results[from].Sequence <= there.Sequence {
 		from++
 	}
-	return m.sequence, from, nil
+	return m.Sequence, from, nil
 }
 
 // storedResult is a result as WINDOWS has it.
@@ -251,8 +252,8 @@ type storedResult struct {
 	id string
 }
 
-func resultIn(m *logMessage) (storedResult, error) {
-	ev, err := events.Decode(events.Header(m.header), m.data)
+func resultIn(m *jetstream.RawStreamMsg) (storedResult, error) {
+	ev, err := events.Decode(events.Header(m.Header), m.Data)
 	if err != nil {
 		return storedResult{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
@@ -25,7 +26,7 @@ func TestFollowerPassesOverItsOwnInstancesResults(t *testing.T) {
 		t.Fatal(err)
 	}
 	header[nats.MsgIdHdr] = []string{bus.MessageID(&ev)}
-	m := &logMessage{sequence: 9, header: nats.Header(header), data: data}
+	m := &jetstream.RawStreamMsg{Sequence: 9, Header: nats.Header(header), Data: data}
 	take := func(noted bool) (rows int) {
 		t.Helper()
 		if noted {

@@ -142,14 +142,14 @@ func TestAlertsAreRaisedOnceAWindow(t *testing.T) {
 	place("later", at.Add(5*time.Minute))
 	eventstest.Eventually(t, patience, "ten alerts", func() bool { return len(s.stored(events.StreamAlerts, "alerts.")) == 10 })
 	for i, m := range s.stored(events.StreamAlerts, "alerts.") {
-		ev, err := events.Decode(events.Header(m.header), m.data)
+		ev, err := events.Decode(events.Header(m.Header), m.Data)
 		if err != nil {
 			t.Fatal(err)
 		}
 		a, err := events.Payload[events.VelocityAlert](&ev)
-		if want := s.subjects.Alert("velocity", "ann", a.Start.UnixMilli()); err != nil || m.subject != want || a.Orders != 6 || a.CustomerID != "ann" ||
+		if want := s.subjects.Alert("velocity", "ann", a.Start.UnixMilli()); err != nil || m.Subject != want || a.Orders != 6 || a.CustomerID != "ann" ||
 			!a.Start.Equal(at.Add(time.Duration(i-9)*time.Second)) || a.End.Sub(a.Start) != 10*time.Second || ev.Type != events.TypeAlertVelocity {
-			t.Errorf("on %s: %+v, %v", m.subject, a, err)
+			t.Errorf("on %s: %+v, %v", m.Subject, a, err)
 		}
 	}
 	in.stop()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemark/tidemark/pkg/events"
 	"github.com/tidemark/tidemark/pkg/events/bus"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 	"github.com/tidemark/tidemark/pkg/window"
 )
 
@@ -79,15 +80,15 @@ func (w *worker) sameLog(ctx context.Context, rec *record) error {
 	if state.LastSeq < rec.Sequence {
 		return fmt.Errorf("%w: it ends at sequence %d, committed is %d; was the broker's data restored from an older copy?", errLogLost, state.LastSeq, rec.Sequence)
 	}
-	m, err := fromLeader(ctx, w.js, events.StreamTimeline, fmt.Sprintf(`{"seq":%d}`, rec.Sequence))
+	m, err := lookup.Of(w.js, events.StreamTimeline).FromLeader(ctx, lookup.Request{Sequence: rec.Sequence})
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return nil // expired
 	case err != nil:
 		return fmt.Errorf("read %s: %w", events.StreamTimeline, err)
-	case !m.stored.Equal(rec.Stored):
+	case !m.Time.Equal(rec.Stored):
 		return fmt.Errorf("%w: its message %d was stored at %s, the committed one at %s; it ends at sequence %d; was the broker's data restored from an older copy?",
-			errLogLost, rec.Sequence, m.stored.Format(time.RFC3339Nano), rec.Stored.Format(time.RFC3339Nano), state.LastSeq)
+			errLogLost, rec.Sequence, m.Time.Format(time.RFC3339Nano), rec.Stored.Format(time.RFC3339Nano), state.LastSeq)
 	}
 	return nil
 }
@@ -158,16 +159,16 @@ func (s *state) arrive(last uint64) {
 // readLog hands TIMELINE's messages behind one sequence, up to and with another, to take. It must hold them all.
 func (w *worker) readLog(ctx context.Context, after, last uint64, take func(*bus.Delivery) error) error {
 	first := uint64(0)
-	end, err := readAll(ctx, w.js, events.StreamTimeline, after+1, func(m *logMessage) error {
+	end, err := readAll(ctx, w.js, events.StreamTimeline, after+1, func(m *jetstream.RawStreamMsg) error {
 		if first == 0 {
-			first = m.sequence
+			first = m.Sequence
 		}
-		if m.sequence > last {
+		if m.Sequence > last {
 			return errAtEnd
 		}
 		d := deliveryOf(m, w.plan)
 		err := take(&d)
-		if err == nil && m.sequence == last {
+		if err == nil && m.Sequence == last {
 			err = errAtEnd
 		}
 		return err
@@ -184,12 +185,12 @@ func (w *worker) readLog(ctx context.Context, after, last uint64, take func(*bus
 }
 
 // deliveryOf is a message as the log's reader hands it over.
-func deliveryOf(m *logMessage, p *plan) bus.Delivery {
-	d := bus.Delivery{Stream: events.StreamTimeline, Subject: m.subject, Sequence: m.sequence, StoredAt: m.stored}
-	if m.subject == events.SubjectTick {
+func deliveryOf(m *jetstream.RawStreamMsg, p *plan) bus.Delivery {
+	d := bus.Delivery{Stream: events.StreamTimeline, Subject: m.Subject, Sequence: m.Sequence, StoredAt: m.Time}
+	if m.Subject == events.SubjectTick {
 		return d
 	}
-	if d.Event, d.Err = p.registry.Read(events.Header(m.header), m.data); d.Err == nil {
+	if d.Event, d.Err = p.registry.Read(events.Header(m.Header), m.Data); d.Err == nil {
 		d.Checked, d.Err = p.check(&d.Event)
 	}
 	return d

@@ -56,7 +56,7 @@ func TestResultsAndLateEventsAreStored(t *testing.T) {
 
 	var results []events.WindowResult
 	for _, m := range s.stored(events.StreamWindows, "windows.") {
-		ev, err := events.Decode(events.Header(m.header), m.data)
+		ev, err := events.Decode(events.Header(m.Header), m.Data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,8 +64,8 @@ func TestResultsAndLateEventsAreStored(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := s.subjects.Window(r.Query, r.Key, r.Start.UnixMilli()); m.subject != want || !ev.Time.Equal(r.End) {
-			t.Errorf("on %s at %s, want %s at %s", m.subject, ev.Time, want, r.End)
+		if want := s.subjects.Window(r.Query, r.Key, r.Start.UnixMilli()); m.Subject != want || !ev.Time.Equal(r.End) {
+			t.Errorf("on %s at %s, want %s at %s", m.Subject, ev.Time, want, r.End)
 		}
 		results = append(results, r)
 	}
@@ -84,7 +84,7 @@ func TestResultsAndLateEventsAreStored(t *testing.T) {
 		t.Errorf("got %+v\nwant %+v", results, want)
 	}
 	for _, m := range s.stored(events.StreamLate, "late.") {
-		ev, err := events.Decode(events.Header(m.header), m.data)
+		ev, err := events.Decode(events.Header(m.Header), m.Data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,8 +93,8 @@ func TestResultsAndLateEventsAreStored(t *testing.T) {
 			t.Fatal(err)
 		}
 		if l.Reason != "too_late" || l.EventType != events.TypeOrderPlaced || l.LateByMS != 1000 || len(l.Missed) != 1 || !l.Missed[0].Start.Equal(start) ||
-			l.Stream != events.StreamTimeline || m.subject != s.subjects.Late("too_late", l.Query) || ev.CausationID != l.EventID {
-			t.Errorf("on %s: %+v", m.subject, l)
+			l.Stream != events.StreamTimeline || m.Subject != s.subjects.Late("too_late", l.Query) || ev.CausationID != l.EventID {
+			t.Errorf("on %s: %+v", m.Subject, l)
 		}
 	}
 }
@@ -109,10 +109,10 @@ func TestHeartbeatsArePassedOver(t *testing.T) {
 		return p.Position[events.StreamTimeline] >= 2
 	})
 	if letters := s.stored(events.StreamDLQ, "dlq."); len(letters) > 0 {
-		t.Errorf("heartbeats became dead letters: %v", letters[0].header)
+		t.Errorf("heartbeats became dead letters: %v", letters[0].Header)
 	}
 	if records := s.stored(events.StreamWindows, "commit."); len(records) > 0 {
-		t.Errorf("heartbeats alone were committed: %s", records[0].data)
+		t.Errorf("heartbeats alone were committed: %s", records[0].Data)
 	}
 }
 
@@ -149,7 +149,7 @@ func TestWhatCannotBeReadIsParkedAndTheRestFlows(t *testing.T) {
 	}
 	var reasons []string
 	for _, m := range s.stored(events.StreamDLQ, "dlq.") {
-		reasons = append(reasons, m.header.Get(deadletter.HeaderReason))
+		reasons = append(reasons, m.Header.Get(deadletter.HeaderReason))
 	}
 	if want := []string{"undecodable", "schema", "undecodable", "undecodable"}; !slices.Equal(reasons, want) {
 		t.Errorf("dead letters: got %v, want %v", reasons, want)
@@ -236,7 +236,7 @@ func (s *shop) awaitTimeline(n int) {
 	eventstest.Eventually(s.tb, patience, "TIMELINE has "+strconv.Itoa(n)+" events", func() bool {
 		found := 0
 		for _, m := range s.stored(events.StreamTimeline, "") {
-			if !strings.HasPrefix(m.subject, "ticks.") {
+			if !strings.HasPrefix(m.Subject, "ticks.") {
 				found++
 			}
 		}

@@ -6,18 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-)
 
-// logMessage is one stored message as a tail hands it on.
-type logMessage struct {
-	subject  string
-	sequence uint64
-	stored   time.Time
-	header   nats.Header
-	data     []byte
-}
+	"github.com/tidemark/tidemark/pkg/events/lookup"
+)
 
 // tail reads a stream in its order, with a throw-away consumer that is made anew behind the last message whenever anything looks wrong.
 type tail struct {
@@ -42,7 +34,7 @@ var (
 )
 
 // session reads until fn or atEnd returns an error, or reading fails. atEnd is called whenever nothing more is stored.
-func (t *tail) session(ctx context.Context, fn func(*logMessage) error, atEnd func() error) error {
+func (t *tail) session(ctx context.Context, fn func(*jetstream.RawStreamMsg) error, atEnd func() error) error {
 	cfg := jetstream.ConsumerConfig{
 		FilterSubjects: t.filters, AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerKept,
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(t.next, 1),
@@ -78,7 +70,7 @@ func (t *tail) session(ctx context.Context, fn func(*logMessage) error, atEnd fu
 		if meta.Sequence.Consumer != delivered {
 			return fmt.Errorf("%w: got delivery %d instead of %d", errSession, meta.Sequence.Consumer, delivered)
 		}
-		if err := fn(&logMessage{m.Subject(), meta.Sequence.Stream, meta.Timestamp, m.Headers(), m.Data()}); err != nil {
+		if err := fn(&jetstream.RawStreamMsg{Subject: m.Subject(), Sequence: meta.Sequence.Stream, Header: m.Headers(), Data: m.Data(), Time: meta.Timestamp}); err != nil {
 			return err
 		}
 		t.next = meta.Sequence.Stream + 1
@@ -98,7 +90,7 @@ func (t *tail) remove(ctx context.Context, consumer jetstream.Consumer) {
 
 // readAll hands what a stream holds from a sequence on to fn, up to its end, and returns the last sequence of the stream. fn may end it early with
 // errAtEnd.
-func readAll(ctx context.Context, js jetstream.JetStream, stream string, from uint64, fn func(*logMessage) error) (last uint64, err error) {
+func readAll(ctx context.Context, js jetstream.JetStream, stream string, from uint64, fn func(*jetstream.RawStreamMsg) error) (last uint64, err error) {
 	info, err := js.Stream(ctx, stream)
 	if err != nil {
 		return 0, fmt.Errorf("read %s: %w", stream, err)
@@ -110,8 +102,8 @@ func readAll(ctx context.Context, js jetstream.JetStream, stream string, from ui
 	end := last
 	t := tail{js: js, stream: stream, next: from}
 	for try := 1; ; try++ {
-		err = t.session(ctx, func(m *logMessage) error {
-			last = max(last, m.sequence)
+		err = t.session(ctx, func(m *jetstream.RawStreamMsg) error {
+			last = max(last, m.Sequence)
 			return fn(m)
 		}, func() error { return t.atEnd(ctx, end) })
 		switch {
@@ -131,8 +123,8 @@ func (t *tail) atEnd(ctx context.Context, end uint64) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	switch m, err := fromLeader(ctx, t.js, t.stream, fmt.Sprintf(`{"seq":%d,"next_by_subj":">"}`, t.next)); {
-	case errors.Is(err, jetstream.ErrMsgNotFound), err == nil && m.sequence > end:
+	switch m, err := lookup.Of(t.js, t.stream).FromLeader(ctx, lookup.Request{Sequence: t.next, NextBySubject: ">"}); {
+	case errors.Is(err, jetstream.ErrMsgNotFound), err == nil && m.Sequence > end:
 		return errAtEnd // what was there is expired
 	case err != nil:
 		return fmt.Errorf("%w: %w", errSession, err)

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark/tidemark/pkg/events"
+	"github.com/tidemark/tidemark/pkg/events/lookup"
 )
 
 var (
@@ -23,8 +23,10 @@ var (
 
 // contacts reads customers' addresses.
 type contacts struct {
-	bucket jetstream.KeyValue
-	leader leaderReader // only on a replicated bucket
+	bucket   jetstream.KeyValue
+	messages lookup.Stream // of the bucket
+	prefix   string        // of the keys' subjects
+	replicas int
 }
 
 func openContacts(ctx context.Context, js jetstream.JetStream) (contacts, error) {
@@ -36,9 +38,9 @@ func openContacts(ctx context.Context, js jetstream.JetStream) (contacts, error)
 	if err != nil {
 		return contacts{}, fmt.Errorf("open bucket %s: %w", events.BucketContacts, err)
 	}
-	c := contacts{bucket: bucket}
+	c := contacts{bucket: bucket, messages: lookup.Of(js, "KV_"+events.BucketContacts), prefix: "$KV." + events.BucketContacts + "."} // NATS ADR-8
 	if s, ok := status.(*jetstream.KeyValueBucketStatus); ok {
-		c.leader = newLeaderReader(js, s.StreamInfo().Config)
+		c.replicas = s.StreamInfo().Config.Replicas
 	}
 	return c, nil
 }
@@ -74,65 +76,21 @@ func (c contacts) read(ctx context.Context, key string) ([]byte, error) {
 	if !errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil, fmt.Errorf("read contact: %w", err)
 	}
-	if c.leader.replicas < 2 {
+	if c.replicas < 2 {
 		return nil, errNoAddress
 	}
-	value, err := c.leader.last(ctx, key)
-	if err != nil {
+	return c.fromLeader(ctx, key)
+}
+
+func (c contacts) fromLeader(ctx context.Context, key string) ([]byte, error) {
+	m, err := c.messages.FromLeader(ctx, lookup.Request{LastBySubject: c.prefix + key})
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound), err == nil && len(m.Data) == 0: // never written, or deleted
+		return nil, errNoAddress
+	case err != nil:
 		return nil, fmt.Errorf("read contact: %w", err)
 	}
-	if len(value) == 0 { // never written, or deleted
-		return nil, errNoAddress
-	}
-	return value, nil
-}
-
-// leaderReader reads a bucket's last value of a key from the leader of its stream. The client library has no call for that: it asks any replica.
-type leaderReader struct {
-	nc       *nats.Conn
-	api      string // subject of the request
-	prefix   string // of the keys' subjects
-	replicas int
-}
-
-func newLeaderReader(js jetstream.JetStream, c jetstream.StreamConfig) leaderReader {
-	api := js.Options().APIPrefix
-	if d := js.Options().Domain; d != "" {
-		api = "$JS." + d + ".API."
-	}
-	if api == "" {
-		api = jetstream.DefaultAPIPrefix
-	}
-	r := leaderReader{nc: js.Conn(), api: strings.TrimSuffix(api, ".") + ".STREAM.MSG.GET." + c.Name, replicas: c.Replicas}
-	if len(c.Subjects) > 0 {
-		r.prefix = strings.TrimSuffix(c.Subjects[0], ">")
-	}
-	return r
-}
-
-// last is the value, empty where there is none.
-func (r leaderReader) last(ctx context.Context, key string) ([]byte, error) {
-	request, err := json.Marshal(map[string]string{"last_by_subj": r.prefix + key})
-	if err != nil {
-		return nil, err
-	}
-	reply, err := r.nc.RequestWithContext(ctx, r.api, request)
-	if err != nil {
-		return nil, err
-	}
-	var answer struct {
-		Message struct {
-			Data []byte `json:"data"`
-		} `json:"message"`
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return nil, err
-	}
-	if answer.Error != nil && answer.Error.ErrorCode != jetstream.JSErrCodeMessageNotFound {
-		return nil, answer.Error
-	}
-	return answer.Message.Data, nil
+	return m.Data, nil
 }
 
 // validAddress takes a bare address: no name, no list, no quotes, nothing that could end a line or an SMTP command.

@@ -253,8 +253,8 @@ func TestOnThreeServers(t *testing.T) {
 	t.Parallel()
 	s := newSiteOn(t, eventstest.StartCluster(t))
 	in := s.start(Config{})
-	if in.email.contacts.leader.replicas != 3 {
-		t.Fatalf("the bucket has %d replicas", in.email.contacts.leader.replicas)
+	if in.email.contacts.replicas != 3 {
+		t.Fatalf("the bucket has %d replicas", in.email.contacts.replicas)
 	}
 	const orders = 30
 	for i := range orders {
