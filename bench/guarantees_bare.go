@@ -77,7 +77,6 @@ type bareOrders struct {
 	stock   chan *decision // what the warehouse has to store
 	ended   sync.Map       // order: a channel that is closed when a read model has seen its end
 	flow    *flow
-	before  uint64 // messages that the streams have had when the round began
 	stops   []func()
 }
 
@@ -90,7 +89,11 @@ func newBareOrders(ctx context.Context, url string, l level, body []byte, h head
 	o.plainConn = conn
 	topology := events.DefaultTopology(0)
 	o.subjects = topology.Subjects()
-	return o, o.makeStreams(ctx, topology)
+	if l < levelRecords {
+		return o, nil
+	}
+	o.contacts, err = o.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: o.names.stream(events.BucketContacts), Storage: jetstream.FileStorage})
+	return o, err
 }
 
 // store publishes a message, and does something when it is stored. Below the level of locks, nobody waits for that.
