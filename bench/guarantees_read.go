@@ -43,8 +43,8 @@ func (l level) groups() []string {
 	return all
 }
 
-// makeStreams makes the level's streams as the topology has them, under their own names. They are new in each round: for two minutes nats-server remembers each id of a stream that it
-// has, and the steps together would make it slower than one system does.
+// makeStreams makes the level's streams as the topology has them, under their own names. They are new in each round: nats-server remembers each id of a stream
+// for two minutes, and with those of all steps it would have more to hold than with one system's.
 func (o *bareOrders) makeStreams(ctx context.Context, t events.Topology) error {
 	for _, name := range o.level.streams() {
 		s, _ := t.Stream(name)
