@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"iter"
 	"math/bits"
 	"slices"
 )
@@ -37,7 +38,8 @@ const (
 // shard is a table with a power of two of slots. Slots in use are at most five of eight, so that a look is short.
 type shard struct {
 	slots []remembered
-	used  int // that are not empty, whether their time is over or not
+	used  int  // that are not empty, whether their time is over or not
+	lent  bool // a snapshot reads the slots: they are copied before they change
 }
 
 type remembered struct {
@@ -57,6 +59,9 @@ func (h *id) shard() int    { return int(h[15] % shards) }
 // find returns the slot of an id, which is where it is to be put if it is not remembered: the first on its way that is free.
 func (m *memory) find(h id) (slot *remembered, known bool) {
 	s := &m.shards[h.shard()]
+	if s.lent {
+		s.slots, s.lent = slices.Clone(s.slots), false
+	}
 	if s.used*8 >= len(s.slots)*5 {
 		m.renew(s)
 	}
@@ -97,37 +102,55 @@ func (m *memory) forget(ids []id) {
 	}
 }
 
-// copy is what is remembered, in no order.
-func (m *memory) copy() []remembered {
-	n := 0
+// frozen is what is remembered at one moment.
+type frozen struct {
+	tables [shards][]remembered
+	gone   int64
+}
+
+// freeze is what is remembered now. It copies nothing: a table is copied when an id comes by that belongs to it, so the cost is spread over the next events.
+func (m *memory) freeze() *frozen {
+	f := m.view()
 	for i := range m.shards {
-		n += m.shards[i].used
+		m.shards[i].lent = len(m.shards[i].slots) > 0
 	}
-	all := make([]remembered, 0, n)
-	gone := m.line.gone
+	return f
+}
+
+// view is freeze for who is done before the next id comes.
+func (m *memory) view() *frozen {
+	f := &frozen{gone: m.line.gone}
 	for i := range m.shards {
-		for _, r := range m.shards[i].slots {
-			if !r.empty() && r.until > gone {
-				all = append(all, r)
+		f.tables[i] = m.shards[i].slots
+	}
+	return f
+}
+
+// all are the ids that are remembered, in no order.
+func (f *frozen) all() iter.Seq[*remembered] {
+	return func(yield func(*remembered) bool) {
+		for _, table := range f.tables {
+			for i := range table {
+				if r := &table[i]; !r.empty() && r.until > f.gone && !yield(r) {
+					return
+				}
 			}
 		}
 	}
-	return all
 }
 
-// groupIDs are ids by the time until when they are remembered, in no order.
-func groupIDs(all []remembered) map[int64][]id {
+// groups are the ids by the time until when they are remembered, in no order.
+func (f *frozen) groups() map[int64][]id {
 	counts := make(map[int64]int)
-	for i := range all {
-		counts[all[i].until]++
+	for r := range f.all() {
+		counts[r.until]++
 	}
 	groups := make(map[int64][]id, len(counts))
 	for until, n := range counts {
 		groups[until] = make([]id, 0, n)
 	}
-	for i := range all {
-		until := all[i].until
-		groups[until] = append(groups[until], all[i].id)
+	for r := range f.all() {
+		groups[r.until] = append(groups[r.until], r.id)
 	}
 	return groups
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -77,17 +78,26 @@ func TestFrozenStateStaysAsItWas(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := anySpec(t)
 		log := anyLog(t, s, false)
-		e := newEngine(t, s.cfg)
+		e, undisturbed := newEngine(t, s.cfg), newEngine(t, s.cfg)
 		at := rapid.IntRange(0, len(log)).Draw(t, "at")
 		for _, in := range log[:at] {
 			apply(e, in)
+			apply(undisturbed, in)
 		}
-		want, write := e.Snapshot(), e.Freeze()
+		want, write, again := e.Snapshot(), e.Freeze(), e.Freeze()
+		written := make(chan []byte, 1)
+		go func() { written <- write() }() // while the engine goes on
 		for _, in := range log[at:] {
-			apply(e, in)
+			got, want := apply(e, in), apply(undisturbed, in)
+			if !reflect.DeepEqual(got, want) {
+				t.Fatalf("%+v gives %+v, without a snapshot %+v", in, got, want)
+			}
 		}
-		if !bytes.Equal(write(), want) {
+		if !bytes.Equal(<-written, want) || !bytes.Equal(again(), want) {
 			t.Fatal("it has changed")
+		}
+		if !bytes.Equal(e.Snapshot(), undisturbed.Snapshot()) {
+			t.Fatal("the engine is not where one without a snapshot is")
 		}
 	})
 }

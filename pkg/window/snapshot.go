@@ -47,12 +47,28 @@ func (e *Engine) Size() int {
 //	keys { key tombstone sessions { start length revision count value ids { 16 bytes } } }
 //
 // All is in the order of time, keys and ids in the order of their bytes.
-func (e *Engine) Snapshot() []byte { return e.Freeze()() }
+func (e *Engine) Snapshot() []byte { return e.writer((*memory).view)() }
 
 // Freeze is [Engine.Snapshot] for who has little time: it only copies what would change. The function that it returns writes the snapshot, in any goroutine and while the engine goes on. It is
 // called once at most.
-func (e *Engine) Freeze() (write func() []byte) {
-	b := make([]byte, 0, e.Size()+checksumSize)
+func (e *Engine) Freeze() (write func() []byte) { return e.writer((*memory).freeze) }
+
+// writer takes down what would change, and returns what writes the snapshot.
+func (e *Engine) writer(freeze func(*memory) *frozen) (write func() []byte) {
+	head, size := e.appendHead(nil), e.Size()+checksumSize
+	begin := func() []byte { return append(make([]byte, 0, size), head...) }
+	if e.sessions != nil {
+		keys := e.sessions.freeze()
+		return func() []byte { return appendChecksum(keys.write(begin())) }
+	}
+	slices, ids, revised := e.aligned.freezeSlices(), freeze(&e.ids), e.aligned.freezeRevised()
+	return func() []byte {
+		b := appendRemembered(appendFrozen(begin(), slices), ids)
+		return appendChecksum(appendFrozen(b, revised))
+	}
+}
+
+func (e *Engine) appendHead(b []byte) []byte {
 	b = append(b, snapshotMagic...)
 	b = append(b, snapshotVersion)
 	b = appendText(b, e.cfg.Windows.String())
@@ -61,15 +77,7 @@ func (e *Engine) Freeze() (write func() []byte) {
 	for v := range verdicts {
 		b = binary.AppendUvarint(b, e.counts[v])
 	}
-	if e.sessions != nil {
-		b = e.sessions.append(b)
-		return func() []byte { return appendChecksum(b) }
-	}
-	b = e.aligned.appendSlices(b)
-	ids, revised := e.ids.copy(), e.aligned.appendRevised(nil)
-	return func() []byte {
-		return appendChecksum(append(appendRemembered(b, ids), revised...))
-	}
+	return b
 }
 
 func appendChecksum(b []byte) []byte {
@@ -100,8 +108,8 @@ func appendIDs(b []byte, ids []id) []byte {
 }
 
 // appendRemembered writes ids by the time until when they are remembered.
-func appendRemembered(b []byte, all []remembered) []byte {
-	groups := groupIDs(all)
+func appendRemembered(b []byte, ids *frozen) []byte {
+	groups := ids.groups()
 	b = binary.AppendUvarint(b, uint64(len(groups)))
 	for _, until := range slices.Sorted(maps.Keys(groups)) {
 		b = appendIDs(binary.AppendVarint(b, until), groups[until])
@@ -128,45 +136,6 @@ func (c *cell) append(b []byte) []byte {
 	b = binary.AppendVarint(b, c.count)
 	var buf [64]byte
 	return appendText(b, c.value.Append(buf[:0]))
-}
-
-func (a *aligned) appendSlices(b []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(len(a.slices)))
-	for _, s := range a.slices {
-		b = appendWindow(b, s.Window)
-		b = binary.AppendUvarint(b, uint64(len(s.cells)))
-		for _, key := range slices.Sorted(maps.Keys(s.cells)) {
-			b = s.cells[key].append(appendText(b, key))
-		}
-	}
-	return b
-}
-
-func (a *aligned) appendRevised(b []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(len(a.revised)))
-	for _, r := range a.revised {
-		b = appendWindow(b, r.Window)
-		b = binary.AppendUvarint(b, uint64(len(r.keys)))
-		for _, key := range slices.Sorted(maps.Keys(r.keys)) {
-			b = binary.AppendUvarint(appendText(b, key), uint64(r.keys[key].number)) //nolint:gosec // 1 or more
-		}
-	}
-	return b
-}
-
-func (s *sessions) append(b []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(len(s.keys)))
-	for _, key := range slices.Sorted(maps.Keys(s.keys)) {
-		k := s.keys[key]
-		b = binary.AppendVarint(appendText(b, key), k.tombstone)
-		b = binary.AppendUvarint(b, uint64(len(k.live)))
-		for _, l := range k.live {
-			b = appendWindow(b, l.Window)
-			b = binary.AppendUvarint(b, uint64(l.revision)) //nolint:gosec // 0 or more
-			b = appendIDs(l.cell.append(b), l.ids)
-		}
-	}
-	return b
 }
 
 // Restore returns an engine that goes on where the snapshot was taken. Windows and aggregate of cfg must be those of the snapshot

@@ -14,7 +14,7 @@ import (
 )
 
 // draft is a base in the making. Writing one at once would hold up the results that come out meanwhile, for tens of milliseconds at a state of some megabytes. So each step does a
-// little of it, behind its results: it takes a copy of one query, which is written beside the steps, or sends one part and does not wait for the answer. When the broker has all parts, the
+// little of it, behind its results, and rests for longer than that took: it takes down one query, which is written beside the steps, or sends one part and does not wait for the answer. When the broker has all parts, the
 // next record names them.
 //
 // So the queries are taken at different sequences, which is no harm: a snapshot says for each how far it has read, and whoever goes on from it reads the log from where the first was taken,
@@ -47,7 +47,9 @@ var errDraftLost = errors.New("a part has no answer")
 // advance does a little, and reports whether all is stored. half is called when some of it is.
 func (d *draft) advance(s *state, j *journal, now time.Time, half func() error) (done bool, err error) {
 	if d.queries < len(s.running) {
-		d.take(s)
+		if len(d.written) > 0 { // or the one before is still being written, and what is beside the steps slows them as well
+			d.take(s)
+		}
 		return false, nil
 	}
 	if d.data == nil {
@@ -127,7 +129,13 @@ type nextBase struct {
 	stored *base // a draft that is done
 	atOnce bool  // a draft came to nothing: the next one is written in one go, so that what is left behind does not grow
 	tried  base  // where one could not be written
+
+	rests time.Time // nothing is done for it before
 }
+
+// baseRest is how many times as long as a step's share of a base took nothing more is done for it. Each share delays the events that make the next step larger; one behind the other they would
+// delay results by the sum.
+const baseRest = 4
 
 func (n *nextBase) underWay() bool { return n.draft != nil || n.stored != nil }
 
@@ -147,7 +155,14 @@ func (w *worker) baseDue() bool {
 
 // prepareBase does a step's share of the next base, if one is due.
 func (w *worker) prepareBase() error {
-	n := &w.next
+	n, began := &w.next, w.now()
+	if began.Before(n.rests) {
+		return nil
+	}
+	defer func() {
+		now := w.now()
+		w.next.rests = now.Add(baseRest * now.Sub(began))
+	}()
 	switch {
 	case n.stored != nil: // the next commit names it
 		return nil

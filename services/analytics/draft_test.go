@@ -24,7 +24,7 @@ func drafting(t *testing.T) (f *filled, w *worker, rest []bus.Delivery) {
 	return f, w, f.deliveries[50:]
 }
 
-// A base is made over several steps, a query a step, so its queries are at different sequences. Whoever goes on from it comes to the same state.
+// A base is made over several steps, a query a step at most, so its queries are at different sequences. Whoever goes on from it comes to the same state.
 func TestBaseIsMadeOverSeveralSteps(t *testing.T) {
 	t.Parallel()
 	f, w, rest := drafting(t)
@@ -47,10 +47,12 @@ func TestBaseIsMadeOverSeveralSteps(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		before := w.rec.Base.Sequence
 		for i, r := range s.running {
-			if want := w.rec.Base.Sequence + uint64(i) + 1; r.sequence != want {
-				t.Errorf("query %d of the base at %d has read up to %d, want %d: a query a step", i, w.rec.Base.Sequence, r.sequence, want)
+			if r.sequence <= before {
+				t.Errorf("query %d of the base at %d has read up to %d, the one before it up to %d: more than a query a step", i, w.rec.Base.Sequence, r.sequence, before)
 			}
+			before = r.sequence
 		}
 		replayed, err := f.worker().replay(t.Context(), &w.rec)
 		if err != nil {
