@@ -49,6 +49,7 @@ func (c *generateCmd) Run(b *bench) error {
 	defer to.close()
 	cfg := nexmark.Default(c.Events)
 	log := cfg.Log()
+	defer withoutGarbageCollection()()
 	start := time.Unix(0, c.Start)
 	if late := time.Since(start); late > 0 {
 		return fmt.Errorf("the first message was due %s ago: preparing took too long", late)

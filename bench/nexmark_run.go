@@ -298,5 +298,6 @@ func (b *bench) nexmarkOnce(ctx context.Context, x *expectation, by counter, que
 	if err := r.open(); err != nil {
 		return nil, err
 	}
+	defer withoutGarbageCollection()()
 	return r.measure()
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -199,4 +201,16 @@ func profileBoth(ctx context.Context, server *natsProcess, file string, do func(
 	err = do()
 	pprof.StopCPUProfile()
 	return errors.Join(err, <-theirs, ours.Close())
+}
+
+// withoutGarbageCollection lets this process, which measures, not collect garbage until it has used much memory, or until the function that it returns is called. A collector takes every core that is idle for a
+// moment, and what is measured shares them.
+func withoutGarbageCollection() (back func()) {
+	const most = 4 << 30
+	runtime.GC()
+	percent, limit := debug.SetGCPercent(-1), debug.SetMemoryLimit(most)
+	return func() {
+		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(limit)
+	}
 }
