@@ -19,6 +19,7 @@ import (
 type systemCmd struct {
 	N      int           `default:"1500" help:"Orders a round."`
 	Open   int           `default:"256" help:"Orders that are open at once."`
+	Users  bool          `help:"Let each service be a user of the broker with its own key and rights."`
 	Stored int           `default:"0" help:"Store this many orders first."`
 	Settle time.Duration `default:"0s" help:"How long to wait then."`
 }
@@ -39,7 +40,7 @@ type report struct {
 // Run answers each line with a report. A first one says that the system is up.
 func (c *systemCmd) Run(b *bench) error {
 	program.SpendMemory() // as the services' programs do
-	r, err := newRig(b.ctx, false)
+	r, err := newRig(b.ctx, c.Users)
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,8 @@ func startChild(ctx context.Context, c systemCmd, env []string) (*child, error) 
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "system", fmt.Sprint("--n=", c.N), fmt.Sprint("--open=", c.Open), fmt.Sprint("--stored=", c.Stored), fmt.Sprint("--settle=", c.Settle))
+	cmd := exec.CommandContext(ctx, self, "system", fmt.Sprint("--n=", c.N), fmt.Sprint("--open=", c.Open), fmt.Sprint("--users=", c.Users),
+		fmt.Sprint("--stored=", c.Stored), fmt.Sprint("--settle=", c.Settle))
 	cmd.Env, cmd.Stderr = append(os.Environ(), env...), os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -5,7 +5,7 @@ import "slices"
 // stored compares orders on a log that has many with orders on one that has hardly any. Each is a system in a process of its own; they take turns, and plain nats.go
 // beside each of them, since the machine's speed moves by more than what is looked for within the minutes that it takes to store so many.
 func (c *ordersCmd) stored(b *bench) error {
-	empty, err := startChild(b.ctx, systemCmd{N: c.N, Open: c.Open}, nil)
+	empty, err := startChild(b.ctx, systemCmd{N: c.N, Open: c.Open, Users: c.Users}, nil)
 	if err != nil {
 		return err
 	}
@@ -13,7 +13,7 @@ func (c *ordersCmd) stored(b *bench) error {
 	if err := empty.ready(); err != nil {
 		return err
 	}
-	full, err := startChild(b.ctx, systemCmd{N: c.N, Open: c.Open, Stored: c.Stored, Settle: c.Settle}, nil)
+	full, err := startChild(b.ctx, systemCmd{N: c.N, Open: c.Open, Users: c.Users, Stored: c.Stored, Settle: c.Settle}, nil)
 	if err != nil {
 		return err
 	}

@@ -15,9 +15,8 @@ type sheaf struct {
 }
 
 type sheafKey struct {
-	name string
-	to   place // its piece begins where it was added, and ends here
-	from place
+	name     string
+	from, to place // of its piece
 }
 
 // place is how far raw and ids are.
@@ -75,13 +74,7 @@ func appendFrozen(b []byte, all []frozenWindow) []byte {
 func (a *aligned) freezeSlices() []frozenWindow {
 	all := make([]frozenWindow, len(a.slices))
 	for i, s := range a.slices {
-		keys := newSheaf(len(s.cells))
-		for name, c := range s.cells {
-			keys.add(name)
-			keys.raw = c.append(keys.raw)
-			keys.end()
-		}
-		all[i] = frozenWindow{s.Window, keys}
+		all[i] = frozenWindow{s.Window, freezeKeys(s.cells, func(b []byte, c *cell) []byte { return c.append(b) })}
 	}
 	return all
 }
@@ -89,15 +82,21 @@ func (a *aligned) freezeSlices() []frozenWindow {
 func (a *aligned) freezeRevised() []frozenWindow {
 	all := make([]frozenWindow, len(a.revised))
 	for i, r := range a.revised {
-		keys := newSheaf(len(r.keys))
-		for name, revision := range r.keys {
-			keys.add(name)
-			keys.raw = binary.AppendUvarint(keys.raw, uint64(revision.number)) //nolint:gosec // 1 or more
-			keys.end()
-		}
-		all[i] = frozenWindow{r.Window, keys}
+		all[i] = frozenWindow{r.Window, freezeKeys(r.keys, func(b []byte, v *revision) []byte {
+			return binary.AppendUvarint(b, uint64(v.number)) //nolint:gosec // 1 or more
+		})}
 	}
 	return all
+}
+
+func freezeKeys[V any](keys map[string]V, write func([]byte, V) []byte) *sheaf {
+	s := newSheaf(len(keys))
+	for name, v := range keys {
+		s.add(name)
+		s.raw = write(s.raw, v)
+		s.end()
+	}
+	return s
 }
 
 func (s *sessions) freeze() *sheaf {
